@@ -1,0 +1,56 @@
+"""Backgrid: backtests you can believe, from prices to a reproducible HTML report."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from backgrid.data import fetch_ohlcv as fetch_ohlcv
+    from backgrid.engine import calculate_returns as calculate_returns
+    from backgrid.engine import run_backtest as run_backtest
+    from backgrid.engine import run_request as run_request
+    from backgrid.errors import BackgridError as BackgridError
+    from backgrid.errors import DataFetchError as DataFetchError
+    from backgrid.errors import ParameterError as ParameterError
+    from backgrid.errors import PricesError as PricesError
+    from backgrid.errors import ReportError as ReportError
+    from backgrid.metrics import calculate_max_drawdown as calculate_max_drawdown
+    from backgrid.metrics import calculate_sharpe_ratio as calculate_sharpe_ratio
+    from backgrid.metrics import calculate_total_return as calculate_total_return
+    from backgrid.models import BacktestRequest as BacktestRequest
+    from backgrid.models import BacktestResponse as BacktestResponse
+    from backgrid.models import JobStatus as JobStatus
+    from backgrid.models import StrategyType as StrategyType
+    from backgrid.report import Report as Report
+    from backgrid.report import run_report as run_report
+    from backgrid.result import BacktestResult as BacktestResult
+    from backgrid.strategies import calculate_ma_crossover_signals as calculate_ma_crossover_signals
+    from backgrid.strategies import register_strategy as register_strategy
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "data": ("fetch_ohlcv",),
+    "engine": ("calculate_returns", "run_backtest", "run_request"),
+    "errors": ("BackgridError", "DataFetchError", "ParameterError", "PricesError", "ReportError"),
+    "metrics": ("calculate_max_drawdown", "calculate_sharpe_ratio", "calculate_total_return"),
+    "models": ("BacktestRequest", "BacktestResponse", "JobStatus", "StrategyType"),
+    "report": ("Report", "run_report"),
+    "result": ("BacktestResult",),
+    "strategies": ("calculate_ma_crossover_signals", "register_strategy"),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = sorted(_HOME)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for: `import backgrid` itself costs nothing (PEP 562)."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'backgrid' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"backgrid.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,213 @@
+"""The vocabulary of prices: which symbols, ranges and intervals may be asked for, which bars can be backtested."""
+
+import datetime as dt
+import hashlib
+import re
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from backgrid.errors import ParameterError, PricesError, TooFewBarsError, did_you_mean, shown
+
+PRICE_COLUMNS = ["Open", "High", "Low", "Close"]
+INTERVALS = ("1m", "2m", "5m", "15m", "30m", "60m", "90m", "1h", "1d", "5d", "1wk", "1mo", "3mo")
+SYMBOL = re.compile(r"\^?[A-Z0-9]+(?:[.=-][A-Z0-9]+)*", re.ASCII)
+SYMBOL_LENGTH = 20
+DAY = 86_400 * 10**9  # nanoseconds
+
+
+# ---- what may be asked for -------------------------------------------------------------------------------------------
+
+
+def check_symbol(symbol: Any) -> str:
+    """The symbol upper-cased, or ParameterError before it can touch a path, a query or a page."""
+    if isinstance(symbol, str) and len(symbol) <= SYMBOL_LENGTH and symbol.isascii():
+        upper = symbol.upper()
+        if SYMBOL.fullmatch(upper):
+            return upper
+    raise ParameterError(
+        f"symbol {shown(symbol)} is not a ticker: up to {SYMBOL_LENGTH} letters and digits, with single '.', '-' or '=' "
+        "between them and '^' in front, such as AAPL, ^GSPC, BRK-B, EURUSD=X"
+    )
+
+
+def check_interval(interval: Any) -> str:
+    """The interval, or ParameterError with the nearest one."""
+    if interval not in INTERVALS:
+        raise ParameterError(f"unknown interval {shown(interval)}{did_you_mean(str(interval)[:9], INTERVALS)}")
+    return interval
+
+
+def check_range(start: Any, end: Any) -> tuple[dt.date | None, dt.date | None]:
+    """Both dates, or ParameterError naming the one that is wrong."""
+    first, last = check_date(start, "start"), check_date(end, "end")
+    if first and last and last < first:
+        raise ParameterError(f"end {last} is before start {first}")
+    return first, last
+
+
+def check_date(value: Any, name: str = "the value") -> dt.date | None:
+    """A date from a date or ISO text, None for None or empty text, or ParameterError naming what is wrong."""
+    if value is None or value == "":
+        return None
+    if isinstance(value, dt.datetime):
+        if pd.isna(value):
+            raise ParameterError(f"{name} is not a date: NaT")
+        return value.date()
+    if isinstance(value, dt.date):
+        return value
+    if isinstance(value, str):
+        try:
+            return dt.date.fromisoformat(value)
+        except ValueError:
+            pass
+    raise ParameterError(f"{name} must be a date such as 2023-12-31, got {shown(value)}")
+
+
+# ---- validation ------------------------------------------------------------------------------------------------------
+
+
+def check_prices(prices: pd.DataFrame | pd.Series) -> pd.DataFrame:
+    """Prices that can be backtested, or PricesError naming the first offending bar.
+
+    Parameters
+    ----------
+    prices : DataFrame or Series
+        Open, High, Low and Close (Volume if there is one), or a Series of closes; a sorted, unique DatetimeIndex.
+
+    Returns
+    -------
+    DataFrame
+        The same bars with float64 columns, a nanosecond index named Date and no attrs; only Close for a Series.
+
+    Raises
+    ------
+    PricesError
+        For a missing column, text, NaN, infinite or non-positive prices, High and Low that do not bracket Open and
+        Close, or dates that are missing, unsorted or not unique.
+    TooFewBarsError
+        For fewer than two bars.
+    """
+    if not isinstance(prices, (pd.DataFrame, pd.Series)):
+        raise PricesError(f"prices must be a DataFrame of bars or a Series of closes, got {type(prices).__name__}")
+    frame = prices.to_frame("Close") if isinstance(prices, pd.Series) else prices.copy(deep=False)
+    frame.attrs = {}  # pandas would copy them deeply at every access to a column
+    needed = ["Close"] if isinstance(prices, pd.Series) else PRICE_COLUMNS
+    _check_columns(frame, needed)
+    index = _checked_index(frame.index)
+    columns = {name: _numbers(name, frame[name]) for name in (*needed, "Volume") if name in frame}
+    for name in needed:
+        _check_values(name, columns[name], index)
+    if "High" in columns:
+        _check_brackets(columns, index)
+    if "Volume" in columns and (columns["Volume"] < 0.0).any():
+        at = int(np.flatnonzero(columns["Volume"] < 0.0)[0])
+        raise PricesError(f"Volume is {columns['Volume'][at]} on {bar_text(index, at)}: it must not be negative")
+    if index is frame.index and list(columns) == list(frame.columns) and all(t == np.float64 for t in frame.dtypes):
+        return frame
+    return pd.DataFrame(columns, index=index)
+
+
+def hash_bars(bars: pd.DataFrame) -> str:
+    """SHA-256 of the numbers: index in nanoseconds, time zone, column names and float64 values."""
+    index = bars.index.as_unit("ns")
+    digest = hashlib.sha256(f"{index.tz}|{'|'.join(bars.columns)}|{len(bars)}".encode())
+    digest.update(index.asi8.astype("<i8").tobytes())
+    values = bars.to_numpy(dtype="<f8").T + 0.0  # -0.0 and 0.0 are one number
+    values[np.isnan(values)] = np.nan  # and so are all NaN
+    digest.update(values.tobytes())
+    return digest.hexdigest()
+
+
+def bar_text(index: pd.Index, at: int) -> str:
+    """The label of a bar as messages show it: a date, with the time where there is one."""
+    label = index[at]
+    if not isinstance(label, pd.Timestamp):
+        return str(label)
+    return f"{label:%Y-%m-%d}" if label.tz is None and label == label.normalize() else f"{label:%Y-%m-%d %H:%M}"
+
+
+def _check_columns(frame: pd.DataFrame, needed: list[str]) -> None:
+    if isinstance(frame.columns, pd.MultiIndex):
+        raise PricesError("prices have two levels of columns: select one symbol first, such as prices['AAPL']")
+    if not frame.columns.is_unique:
+        twice = frame.columns[frame.columns.duplicated()][0]
+        raise PricesError(f"prices have two columns named {shown(twice)}: keep one")
+    missing = [name for name in needed if name not in frame.columns]
+    if missing:
+        have = ", ".join(str(c) for c in frame.columns[:9]) or "no columns"
+        raise PricesError(f"prices lack {', '.join(missing)}: they have {have}; rename, or pass a Series of closes")
+
+
+def _checked_index(index: pd.Index) -> pd.DatetimeIndex:
+    if len(index) < 2:
+        raise TooFewBarsError(f"a backtest needs two bars at least, got {len(index)}")
+    if not isinstance(index, pd.DatetimeIndex):
+        raise PricesError(f"prices need a DatetimeIndex, got {type(index).__name__} of {index.dtype}")
+    if index.hasnans:
+        raise PricesError(f"the date of row {int(np.flatnonzero(index.isna())[0])} is missing")
+    if not index.is_monotonic_increasing:
+        at = int(np.flatnonzero(np.diff(index.asi8) < 0)[0]) + 1
+        raise PricesError(f"dates are not sorted: {bar_text(index, at)} comes after {bar_text(index, at - 1)}")
+    if not index.is_unique:
+        raise PricesError(f"the date {bar_text(index, int(np.flatnonzero(index.duplicated())[0]))} stands twice")
+    return index if index.unit == "ns" and index.name == "Date" else index.as_unit("ns").rename("Date")
+
+
+def _numbers(name: str, column: pd.Series) -> np.ndarray:
+    if column.dtype == np.float64:
+        return column.to_numpy()
+    if not pd.api.types.is_numeric_dtype(column.dtype) or pd.api.types.is_bool_dtype(column.dtype):
+        raise PricesError(f"column {name} holds {column.dtype}, not numbers")
+    return column.to_numpy(dtype=np.float64, na_value=np.nan)
+
+
+def _check_values(name: str, values: np.ndarray, index: pd.DatetimeIndex) -> None:
+    good = (values > 0.0) & (values < np.inf)
+    if not good.all():
+        at = int(np.flatnonzero(~good)[0])
+        raise PricesError(f"{name} is {values[at]} on {bar_text(index, at)}: prices must be finite and above 0")
+
+
+def _check_brackets(columns: dict[str, np.ndarray], index: pd.DatetimeIndex) -> None:
+    open_, high, low, close = (columns[name] for name in PRICE_COLUMNS)
+    good = (high >= np.maximum(open_, close)) & (low <= np.minimum(open_, close))
+    if not good.all():
+        at = int(np.flatnonzero(~good)[0])
+        raise PricesError(
+            f"High and Low do not bracket Open and Close on {bar_text(index, at)}: "
+            f"Open {open_[at]:.6g}, High {high[at]:.6g}, Low {low[at]:.6g}, Close {close[at]:.6g}"
+        )
+
+
+# ---- what the bars say about the calendar ----------------------------------------------------------------------------
+
+def infer_periods_per_year(index: pd.DatetimeIndex) -> int:
+    """Bars a year, from the bars themselves.
+
+    Parameters
+    ----------
+    index : DatetimeIndex
+        At least two bars; tz-aware times count in their own time zone.
+
+    Returns
+    -------
+    int
+        By the median gap: 252 for daily bars, or 365 where more than a tenth of them lie on weekends; 52 weekly,
+        12 monthly, 4 quarterly, 1 yearly; for intraday bars, bars in the median session times 252 or 365.
+        [bars per year]
+    """
+    local = index.asi8 if index.tz is None else index.tz_localize(None).as_unit("ns").asi8
+    days = local // DAY
+    gap = float(np.median(np.diff(local))) / DAY
+    for longest, bars_a_year in ((45.0, 12), (120.0, 4), (np.inf, 1)):
+        if 10.0 < gap <= longest:
+            return bars_a_year
+    if gap > 4.0:
+        return 52
+    sessions = 365 if np.count_nonzero((days + 3) % 7 >= 5) > 0.1 * days.size else 252
+    if gap >= 1.0:
+        return sessions
+    bars_a_day = np.diff(np.flatnonzero(np.diff(days, prepend=days[0] - 1, append=days[-1] + 1)))
+    return int(np.median(bars_a_day)) * sessions

@@ -1,0 +1,262 @@
+"""Prices in: sources, adjustment, validation, cache and snapshots.
+
+Every source gives *raw* bars: Open High Low Close Volume as traded (splits applied), and where it has them Adj Close,
+Dividends and Stock Splits. Raw bars are what is cached and what a snapshot holds; the adjustment for dividends is made
+here, on reading, in one place.
+"""
+
+import datetime as dt
+import os
+import random
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from backgrid.bars import PRICE_COLUMNS, bar_text, check_interval, check_prices, check_range, check_symbol, hash_bars
+from backgrid.cache import cached_bars, keep_snapshot, load_snapshot
+from backgrid.errors import (
+    BadDataError,
+    DataFetchError,
+    NoDataError,
+    OfflineError,
+    ParameterError,
+    PricesError,
+    RateLimitedError,
+    UnknownSymbolError,
+    UpstreamError,
+    did_you_mean,
+    shown,
+)
+from backgrid.settings import setting
+
+RAW_COLUMNS = [*PRICE_COLUMNS, "Volume", "Adj Close", "Dividends", "Stock Splits"]
+SAMPLE = Path(__file__).parent / "sample"
+JUMP = 3.0  # a close this many times the one before, or its inverse, is pointed out
+
+Source = str | os.PathLike | Callable
+
+
+def fetch_ohlcv(
+    symbol: str,
+    start: str | dt.date | None = None,
+    end: str | dt.date | None = None,
+    *,
+    interval: str = "1d",
+    source: Source | None = None,
+    adjusted: bool = True,
+) -> pd.DataFrame:
+    """Prices of one symbol, validated.
+
+    Parameters
+    ----------
+    symbol : str
+        Ticker such as AAPL, ^GSPC, BRK-B, EURUSD=X; upper-cased.
+    start, end : str or date, optional
+        First and last session, both inclusive, as "2023-12-31"; None for all there is.
+    interval : str, default "1d"
+        Length of a bar: 1m 2m 5m 15m 30m 60m 90m 1h 1d 5d 1wk 1mo 3mo.
+    source : str, path or function, optional
+        "yahoo" (the default, as BACKGRID_SOURCE overrides), "sample" (real bars inside the package, no network),
+        "snapshot:HASH" (bars that an earlier fetch kept), the path of a CSV or Parquet file, or a function of
+        (symbol, start, end, interval) that returns a frame.
+    adjusted : bool, default True
+        Scale Open, High, Low and Close by Adj Close / Close, so that returns include dividends.
+
+    Returns
+    -------
+    DataFrame
+        Open High Low Close Volume [currency; Volume in units], float64; index Date, sorted, unique, datetime64[ns]:
+        tz-naive session dates for daily bars and longer, tz-aware times for intraday bars. `attrs` holds symbol,
+        source, interval, adjusted, snapshot (SHA-256 of the raw bars) and notes (what was dropped or adjusted).
+
+    Raises
+    ------
+    ParameterError
+        For a symbol, range, interval or source that cannot be asked for.
+    DataFetchError
+        If the prices cannot be had (see its subclasses), or fail validation (BadDataError).
+    """
+    symbol = check_symbol(symbol)
+    first, last = check_range(start, end)
+    interval = check_interval(interval)
+    source = setting("BACKGRID_SOURCE") if source is None else source
+    raw, name, notes = _read_source(source, symbol, first, last, interval)
+    span = _span_text(first, last)
+    try:
+        raw, dropped = _drop_unfinished(_tidy(raw, interval))
+        raw = _cut(raw, first, last)
+        if raw.empty:
+            raise NoDataError(symbol, span, f"{name} has no bars in this range", "Check the dates, or widen the range.")
+        prices, adjustments = _adjust(raw, adjusted)
+        prices = check_prices(prices)
+    except PricesError as error:
+        if isinstance(error, DataFetchError):
+            raise
+        raise BadDataError(symbol, span, f"{name}: {error}", "Mend the data, or take another source.") from error
+    prices.attrs = {
+        "symbol": symbol,
+        "source": name,
+        "interval": interval,
+        "adjusted": adjusted and "Adj Close" in raw,
+        "snapshot": hash_bars(raw),
+        "notes": [*notes, *dropped, *adjustments, *_jumps(prices["Close"])],
+    }
+    if name != "sample":  # the package itself keeps the sample
+        keep_snapshot(raw)
+    return prices
+
+
+def _span_text(first: dt.date | None, last: dt.date | None) -> str:
+    return f"{first or 'first bar'}..{last or 'last bar'}"
+
+
+# ---- sources ---------------------------------------------------------------------------------------------------------
+
+
+def _read_source(
+    source: Source, symbol: str, first: dt.date | None, last: dt.date | None, interval: str
+) -> tuple[pd.DataFrame, str, list[str]]:
+    """Raw bars, the name of their source, and what it has to say about them."""
+    if callable(source):
+        return _call_source(source, symbol, first, last, interval)
+    if source == "sample":
+        return _read_sample(symbol, first, last, interval), "sample", []
+    if source == "yahoo":
+        raw, notes = cached_bars(
+            symbol, first, last, interval, lambda: _download_yahoo(symbol, first, last, interval)
+        )
+        return raw, "yahoo", notes
+    text = os.fspath(source) if isinstance(source, (str, os.PathLike)) else ""
+    if text.startswith("snapshot:"):
+        return _read_snapshot(text, symbol, _span_text(first, last)), text, []
+    if Path(text).suffix.lower() in (".csv", ".parquet"):
+        return _read_file(Path(text), symbol, _span_text(first, last)), Path(text).name, []
+    raise ParameterError(
+        f"unknown source {shown(source)}{did_you_mean(text[:20], ['sample', 'yahoo'])}, snapshot:HASH, "
+        "a path ending in .csv or .parquet, or a function"
+    )
+
+
+def _call_source(function: Callable, symbol: str, first: Any, last: Any, interval: str) -> Any:
+    name = f"function {getattr(function, '__name__', type(function).__name__)}"
+    raw = function(symbol, first, last, interval)
+    if not isinstance(raw, pd.DataFrame):
+        cause = f"{name} returned {type(raw).__name__}"
+        raise BadDataError(symbol, _span_text(first, last), cause, "Return a DataFrame of bars.")
+    return raw, name, []
+
+
+def _read_snapshot(source: str, symbol: str, span: str) -> pd.DataFrame:
+    raw = load_snapshot(source.removeprefix("snapshot:"))
+    if raw is None:
+        raise NoDataError(symbol, span, f"there is no intact {shown(source)}", "Fetch again without pinning.")
+    return raw
+
+
+def sample_symbols() -> list[tuple[str, str]]:
+    """Symbol and interval of every series in the embedded sample."""
+    listed = [path.stem.rsplit("_", 1) for path in sorted(SAMPLE.glob("*.parquet"))]
+    return [("^GSPC" if stem == "GSPC" else stem.replace("-X", "=X"), interval) for stem, interval in listed]
+
+
+def _read_sample(symbol: str, first: dt.date | None, last: dt.date | None, interval: str) -> pd.DataFrame:
+    path = SAMPLE / f"{symbol.removeprefix('^').replace('=', '-')}_{interval}.parquet"
+    if (symbol, interval) not in sample_symbols():
+        held = ", ".join(f"{s} {i}" for s, i in sample_symbols())
+        cause = f"the embedded sample has no {interval} bars of it"
+        raise UnknownSymbolError(symbol, _span_text(first, last), cause, f"It holds {held}.")
+    return pd.read_parquet(path)
+
+
+def _read_file(path: Path, symbol: str, span: str) -> pd.DataFrame:
+    """Bars from a file with a date column (or, in Parquet, a date index); column names in any case."""
+    try:
+        frame = pd.read_csv(path) if path.suffix.lower() == ".csv" else pd.read_parquet(path)
+    except FileNotFoundError:
+        raise NoDataError(symbol, span, f"there is no file {path}", "Check the path.") from None
+    except Exception as error:  # pandas and pyarrow raise many kinds for a damaged file
+        raise BadDataError(symbol, span, f"{path.name} cannot be read: {error}", "Check the file.") from error
+    if isinstance(frame.index, pd.DatetimeIndex):
+        return frame
+    dates = [c for c in frame.columns if str(c).lower() in ("date", "datetime", "time", "timestamp")]
+    if len(dates) != 1:
+        cause = f"{path.name} has {len(dates) or 'no'} date column{'s' if len(dates) > 1 else ''}"
+        raise BadDataError(symbol, span, cause, "Name one column Date.")
+    try:
+        return frame.set_index(pd.DatetimeIndex(pd.to_datetime(frame[dates[0]]))).drop(columns=dates)
+    except (ValueError, TypeError) as error:
+        raise BadDataError(symbol, span, f"{path.name}: {error}", "Write dates as 2023-12-31.") from error
+
+
+# ---- from raw bars to prices -----------------------------------------------------------------------------------------
+
+
+def _tidy(raw: pd.DataFrame, interval: str) -> pd.DataFrame:
+    """Known columns under their usual names and in their usual order, index Date in nanoseconds."""
+    usual = {name.lower().replace(" ", "_"): name for name in RAW_COLUMNS}
+    names = {column: usual.get(str(column).strip().lower().replace(" ", "_")) for column in raw.columns}
+    known = [name for name in names.values() if name]
+    if len(set(known)) < len(known):
+        raise PricesError(f"two columns have the same meaning: {', '.join(map(str, raw.columns))}")
+    tidy = raw.rename(columns={c: n for c, n in names.items() if n})[[c for c in RAW_COLUMNS if c in known]]
+    if isinstance(tidy.index, pd.DatetimeIndex):
+        index = tidy.index.as_unit("ns").rename("Date")
+        if interval.endswith(("d", "wk", "mo")):
+            index = index.tz_localize(None).normalize()
+        tidy = tidy.set_axis(index)
+    return tidy
+
+
+def _drop_unfinished(raw: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Without a last bar that has no prices yet."""
+    prices = [c for c in PRICE_COLUMNS if c in raw]
+    if raw.empty or not raw.iloc[-1][prices].isna().any():
+        return raw, []
+    return raw.iloc[:-1], [f"dropped the last bar {bar_text(raw.index, len(raw) - 1)}: it has no complete prices yet"]
+
+
+def _cut(raw: pd.DataFrame, first: dt.date | None, last: dt.date | None) -> pd.DataFrame:
+    if not isinstance(raw.index, pd.DatetimeIndex) or (first is None and last is None):
+        return raw
+    days = raw.index.tz_localize(None).normalize()
+    keep = np.ones(len(raw), dtype=bool)
+    if first is not None:
+        keep &= days >= pd.Timestamp(first)
+    if last is not None:
+        keep &= days <= pd.Timestamp(last)
+    return raw[keep]
+
+
+def _adjust(raw: pd.DataFrame, adjusted: bool) -> tuple[pd.DataFrame, list[str]]:
+    """Prices with dividends worked in, and a note of what was done."""
+    prices = raw[[c for c in (*PRICE_COLUMNS, "Volume") if c in raw]].copy()
+    if not adjusted:
+        return prices, []
+    if "Adj Close" not in raw:
+        return prices, ["not adjusted for dividends: the source gives no adjusted close"]
+    factor = raw["Adj Close"] / raw["Close"]
+    bad = np.flatnonzero(~(np.isfinite(factor.to_numpy(float)) & (factor.to_numpy(float) > 0.0)))
+    if bad.size:
+        raise PricesError(f"adjustment factor of {bar_text(raw.index, bad[0])} is {factor.iloc[bad[0]]}")
+    for column in PRICE_COLUMNS:  # one factor for all four keeps High >= Close >= Low exactly
+        if column in prices:
+            prices[column] = prices[column] * factor
+    steps = int((np.abs(np.diff(np.log(factor.to_numpy(float)))) > 1e-3).sum())
+    return prices, [f"adjusted by Adj Close / Close, {factor.iloc[0]:.4f} at the first bar, {steps} steps above 0.1 %"]
+
+
+def _jumps(close: pd.Series) -> list[str]:
+    ratio = close.to_numpy()[1:] / close.to_numpy()[:-1]
+    far = np.flatnonzero((ratio >= JUMP) | (ratio <= 1.0 / JUMP))
+    return [f"the close of {bar_text(close.index, k + 1)} is {ratio[k]:.3g} times the one before" for k in far[:5]]
+
+
+
+
+def _download_yahoo(*a):
+    raise OfflineError

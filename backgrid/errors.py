@@ -1,0 +1,88 @@
+"""Every error that Backgrid raises on purpose. Each message says what was given, what is needed and what to do."""
+
+import difflib
+import reprlib
+from collections.abc import Iterable
+
+
+class BackgridError(Exception):
+    """Root of all errors raised on purpose."""
+
+
+class ParameterError(BackgridError, ValueError):
+    """A request that cannot be run as given: an unknown name, a wrong type, a value out of bounds."""
+
+
+class PricesError(BackgridError, ValueError):
+    """Prices that cannot be backtested; names the first offending bar."""
+
+
+class TooFewBarsError(PricesError):
+    """Fewer bars than the strategy needs (two at least)."""
+
+
+class DataFetchError(BackgridError):
+    """Prices that could not be had.
+
+    Parameters
+    ----------
+    symbol, span : str
+        What was asked for; `span` as "2023-01-01..2023-12-31".
+    cause : str
+        What went wrong, in the source's own words where it gave any.
+    remedy : str
+        What the reader can do about it.
+    """
+
+    def __init__(self, symbol: str, span: str, cause: str, remedy: str):
+        super().__init__(symbol, span, cause, remedy)
+        self.symbol, self.span, self.cause, self.remedy = symbol, span, cause, remedy
+
+    def __str__(self) -> str:
+        return f"{self.symbol} {self.span}: {self.cause.rstrip('.')}. {self.remedy}"
+
+
+class UnknownSymbolError(DataFetchError):
+    """The source does not know the symbol."""
+
+
+class NoDataError(DataFetchError):
+    """The source knows the symbol and has no bars in the range."""
+
+
+class RateLimitedError(DataFetchError):
+    """The source refused because of too many requests."""
+
+
+class OfflineError(DataFetchError):
+    """The source could not be reached."""
+
+
+class UpstreamError(DataFetchError):
+    """The source was reached and answered with an error, or with something that is not prices."""
+
+
+class BadDataError(DataFetchError, PricesError):
+    """The source answered with prices that fail validation."""
+
+
+class ReportError(BackgridError):
+    """A report notebook that did not run to its end."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of an error message about an unknown name: the nearest known name, and all of them."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ";"
+    return f"{hint} known: {', '.join(known) or 'none'}"
+
+
+def shown(value: object) -> str:
+    """A value as an error message shows it: short, whatever was given."""
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = short.maxlong = 40
+    try:
+        return short.repr(value)
+    except Exception:  # a hostile __repr__ must not hide the error that is being reported
+        return f"<{type(value).__name__}>"

@@ -1,0 +1,510 @@
+"""Every performance metric, each once: a function of arrays whose docstring is its formula, basis and unit.
+
+What the formulas call things, all of them net of costs:
+
+    equity            account value at each close, first bar included                       [currency]
+    returns           r, simple return of each bar from the second on                       [fraction]
+    excess            e = r - cash return of one bar                                         [fraction]
+    drawdown          d = equity / highest equity so far - 1, first bar included             [fraction, <= 0]
+    positions         share of the equity in the market at each close, negative for short    [fraction]
+    traded            traded value of each fill / equity at the close before                 [fraction]
+    benchmark         b, simple return of the benchmark on the same bars                     [fraction]
+    pnl, trade_returns, bars_held    of each closed trade                       [currency, fraction, bars]
+    n_trades          trades opened                                                         [trades]
+    fees              fees of each fill                                                      [currency]
+    periods_per_year  A, bars a year                                                         [bars per year]
+
+An undefined value is NaN (null in JSON, n/a on a page), never infinity and never a ratio above a million. Means,
+variances and moments are over all bars; standard deviations have ddof 1; quantiles interpolate linearly.
+"""
+
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from backgrid.errors import ParameterError
+
+NAN = float("nan")
+LARGEST_RATIO = 1e6  # beyond this a ratio is rounding noise: 60 returns of 0.001 have a std of 1e-18, not 0
+
+
+class Metric(NamedTuple):
+    """One metric: how it is computed and how it is shown."""
+
+    function: Callable[..., float]
+    arguments: tuple[str, ...]
+    group: str
+    label: str
+    unit: str
+    formula: str
+
+
+METRICS: dict[str, Metric] = {}
+
+
+def metric(group: str, label: str, unit: str) -> Callable:
+    """Enter a function in METRICS under its own name; its docstring is the formula that the reports show."""
+
+    def enter(function: Callable[..., float]) -> Callable[..., float]:
+        arguments = tuple(inspect.signature(function).parameters)
+        formula = " ".join((function.__doc__ or "").split())
+        METRICS[function.__name__] = Metric(function, arguments, group, label, unit, formula)
+        return function
+
+    return enter
+
+
+def calculate_metrics(**series: Any) -> dict[str, float | int]:
+    """All metrics of one run, in the order in which they are defined here.
+
+    Parameters
+    ----------
+    **series
+        equity, benchmark, positions, traded, pnl, trade_returns, bars_held, fees : ndarray of float
+        n_trades : int
+        risk_free : float [fraction per year]
+        periods_per_year : float
+        as described at the head of this module; returns, excess and drawdown are derived here.
+
+    Returns
+    -------
+    dict
+        Name to value; NaN where a metric is undefined.
+    """
+    returns = returns_of(series["equity"])
+    cash_return = (1.0 + series["risk_free"]) ** (1.0 / series["periods_per_year"]) - 1.0
+    known = {
+        **series,
+        "returns": returns,
+        "sorted_returns": np.sort(returns),
+        "excess": returns - cash_return,
+        "benchmark_excess": series["benchmark"] - cash_return,
+        "drawdown": drawdown_of(series["equity"]),
+    }
+    return {name: entry.function(*[known[a] for a in entry.arguments]) for name, entry in METRICS.items()}
+
+
+def returns_of(equity: np.ndarray) -> np.ndarray:
+    """Simple return of each bar from the second on; 0 for an account that stays at 0."""
+    before = equity[:-1]
+    return np.divide(equity[1:], before, out=np.ones_like(before), where=before > 0.0) - 1.0
+
+
+def drawdown_of(equity: np.ndarray) -> np.ndarray:
+    """equity / highest equity so far - 1, exactly 0.0 at a new high."""
+    return equity / np.maximum.accumulate(equity) - 1.0
+
+
+# ---- the functions of the plan: public, checked arguments ------------------------------------------------------------
+
+
+def calculate_total_return(equity: Any) -> float:
+    """Total return of an account.
+
+    Parameters
+    ----------
+    equity : array-like of float, shape (n_bars,)
+        Account value at each close, positive at first. [currency]
+
+    Returns
+    -------
+    float
+        equity[-1] / equity[0] - 1. [fraction]
+
+    Raises
+    ------
+    ParameterError
+        If `equity` is not one-dimensional, is empty, is negative, starts at 0, or holds NaN or infinity.
+    """
+    return total_return(_checked_equity(equity))
+
+
+def calculate_max_drawdown(equity: Any) -> float:
+    """Deepest fall of an account from its highest value so far.
+
+    Parameters
+    ----------
+    equity : array-like of float, shape (n_bars,)
+        Account value at each close, positive at first. [currency]
+
+    Returns
+    -------
+    float
+        min over t of equity[t] / max(equity[:t + 1]) - 1, between -1.0 and 0.0. [fraction, <= 0]
+
+    Raises
+    ------
+    ParameterError
+        As `calculate_total_return`.
+    """
+    return max_drawdown(drawdown_of(_checked_equity(equity)))
+
+
+def calculate_sharpe_ratio(returns: Any, *, risk_free: float = 0.0, periods_per_year: float = 252) -> float:
+    """Annualised Sharpe ratio of a series of simple returns.
+
+    Parameters
+    ----------
+    returns : array-like of float, shape (n_bars,)
+        Simple return of each bar, net of costs. [fraction: 0.01 is 1 %]
+    risk_free : float, default 0.0
+        Return of cash, spread over the bars by compounding. [fraction per year]
+    periods_per_year : float, default 252
+        252 for daily stock bars, 52 weekly, 12 monthly. [bars per year]
+
+    Returns
+    -------
+    float
+        mean(e) / std(e, ddof=1) * sqrt(periods_per_year), e being the excess return;
+        NaN for fewer than two bars or where e does not vary. [ratio]
+
+    Raises
+    ------
+    ParameterError
+        If `returns` is not one-dimensional, or holds NaN or infinity.
+
+    References
+    ----------
+    W. F. Sharpe, "The Sharpe Ratio", J. Portfolio Management 21(1), 1994, pp. 49-58.
+    """
+    checked = np.asarray(returns, dtype=float)
+    if checked.ndim != 1 or not np.isfinite(checked).all():
+        raise ParameterError(f"returns must be one-dimensional and finite, got shape {checked.shape}")
+    return sharpe(checked - ((1.0 + risk_free) ** (1.0 / periods_per_year) - 1.0), periods_per_year)
+
+
+def _checked_equity(equity: Any) -> np.ndarray:
+    checked = np.asarray(equity, dtype=float)
+    if checked.ndim != 1 or checked.size == 0 or not np.isfinite(checked).all():
+        raise ParameterError(f"equity must be one-dimensional, finite and not empty, got shape {checked.shape}")
+    if checked[0] <= 0.0 or checked.min() < 0.0:
+        raise ParameterError(f"equity must start above 0 and never be negative, got a minimum of {checked.min()}")
+    return checked
+
+
+# ---- return ----------------------------------------------------------------------------------------------------------
+
+
+@metric("Return", "Total return", "fraction")
+def total_return(equity):
+    """equity[-1] / equity[0] - 1; whole run."""
+    return float(equity[-1] / equity[0] - 1.0)
+
+
+@metric("Return", "CAGR", "fraction")
+def cagr(equity, periods_per_year):
+    """(equity[-1] / equity[0]) ** (A / n) - 1, n bars of return; whole run."""
+    if equity.size < 2:
+        return NAN
+    try:
+        return float(equity[-1] / equity[0]) ** (periods_per_year / (equity.size - 1)) - 1.0
+    except OverflowError:
+        return NAN
+
+
+@metric("Return", "Mean annual return", "fraction")
+def annual_return(returns, periods_per_year):
+    """mean(r) * A, not compounded; per bar."""
+    return _mean(returns) * periods_per_year
+
+
+@metric("Risk", "Annual volatility", "fraction")
+def annual_volatility(returns, periods_per_year):
+    """std(r, ddof 1) * sqrt(A); per bar."""
+    return _std(returns) * math.sqrt(periods_per_year)
+
+
+# ---- ratios ----------------------------------------------------------------------------------------------------------
+
+
+@metric("Ratios", "Sharpe", "ratio")
+def sharpe(excess, periods_per_year):
+    """mean(e) / std(e, ddof 1) * sqrt(A); per bar; undefined where e does not vary."""
+    if excess.size < 2 or np.ptp(excess) == 0.0:
+        return NAN
+    return _ratio(_mean(excess) * math.sqrt(periods_per_year), _std(excess))
+
+
+@metric("Ratios", "Sortino", "ratio")
+def sortino(excess, periods_per_year):
+    """mean(e) / sqrt(mean(min(e, 0)^2)) * sqrt(A); per bar, over all bars; undefined without a loss."""
+    losses = np.minimum(excess, 0.0)
+    return _ratio(_mean(excess) * math.sqrt(periods_per_year), math.sqrt(_mean(losses * losses)))
+
+
+@metric("Ratios", "Calmar", "ratio")
+def calmar(equity, drawdown, periods_per_year):
+    """CAGR / |max drawdown|; whole run; undefined without a drawdown."""
+    return _ratio(cagr(equity, periods_per_year), -max_drawdown(drawdown))
+
+
+@metric("Ratios", "Omega", "ratio")
+def omega(excess):
+    """sum(max(e, 0)) / sum(max(-e, 0)); per bar; undefined without a loss."""
+    return _ratio(float(np.maximum(excess, 0.0).sum()), float(np.maximum(-excess, 0.0).sum()))
+
+
+# ---- risk ------------------------------------------------------------------------------------------------------------
+
+
+@metric("Risk", "Max drawdown", "fraction")
+def max_drawdown(drawdown):
+    """min(d); whole run, first bar included."""
+    return float(drawdown.min())
+
+
+@metric("Risk", "Longest drawdown", "bars")
+def max_drawdown_duration(drawdown):
+    """most bars in a row with d < 0, unfinished ones included; whole run."""
+    starts, ends = _episodes(drawdown)
+    return int((ends - starts).max()) if starts.size else 0
+
+
+@metric("Risk", "Average drawdown", "fraction")
+def avg_drawdown(drawdown):
+    """mean over the stretches with d < 0 of the lowest d of each; 0 without any; whole run."""
+    starts, _ = _episodes(drawdown)
+    return float(np.minimum.reduceat(drawdown, starts).mean()) if starts.size else 0.0
+
+
+@metric("Risk", "Ulcer index", "fraction")
+def ulcer_index(drawdown):
+    """sqrt(sum(d^2) / (n - 1)), n bars of return; per bar."""
+    return math.sqrt(float((drawdown * drawdown).sum()) / (drawdown.size - 2)) if drawdown.size > 2 else NAN
+
+
+@metric("Risk", "Value at risk, 5 %", "fraction")
+def value_at_risk(sorted_returns):
+    """5 % quantile of r; per bar, historical."""
+    return _quantile(sorted_returns, 0.05)
+
+
+@metric("Risk", "Expected shortfall, 5 %", "fraction")
+def expected_shortfall(sorted_returns):
+    """mean of the r at or below the 5 % quantile; per bar, historical."""
+    tail = np.searchsorted(sorted_returns, _quantile(sorted_returns, 0.05), side="right")
+    return _mean(sorted_returns[:tail])
+
+
+@metric("Risk", "Skew", "ratio")
+def skew(returns):
+    """mean((r - mean)^3) / std(r, ddof 0)^3; per bar; 0 for a normal distribution."""
+    return _moment_ratio(returns, 3)
+
+
+@metric("Risk", "Kurtosis", "ratio")
+def kurtosis(returns):
+    """mean((r - mean)^4) / std(r, ddof 0)^4; per bar; 3 for a normal distribution."""
+    return _moment_ratio(returns, 4)
+
+
+@metric("Ratios", "Tail ratio", "ratio")
+def tail_ratio(sorted_returns):
+    """|95 % quantile of r| / |5 % quantile of r|; per bar."""
+    return _ratio(abs(_quantile(sorted_returns, 0.95)), abs(_quantile(sorted_returns, 0.05)))
+
+
+# ---- trading ---------------------------------------------------------------------------------------------------------
+
+
+@metric("Trades", "Exposure", "fraction")
+def exposure(positions):
+    """share of closes with a position; whole run."""
+    return float(np.count_nonzero(positions) / positions.size)
+
+
+@metric("Trades", "Turnover a year", "multiple")
+def turnover(traded, equity, periods_per_year):
+    """sum over fills of traded value / equity at the close before, * A / n, buying and selling both counted; per fill."""
+    return float(traded.sum()) * periods_per_year / (equity.size - 1) if equity.size > 1 else NAN
+
+
+@metric("Trades", "Trades", "count")
+def n_trades(n_trades):
+    """trades opened, one that is still open included; per trade."""
+    return int(n_trades)
+
+
+@metric("Trades", "Win rate", "fraction")
+def win_rate(pnl):
+    """share of closed trades with pnl > 0 after fees; per trade."""
+    return float(np.count_nonzero(pnl > 0.0) / pnl.size) if pnl.size else NAN
+
+
+@metric("Trades", "Profit factor", "ratio")
+def profit_factor(pnl):
+    """sum of gains / sum of losses of closed trades, in currency; per trade; undefined without a loss."""
+    return _ratio(float(np.maximum(pnl, 0.0).sum()), float(np.maximum(-pnl, 0.0).sum()))
+
+
+@metric("Trades", "Expectancy", "currency")
+def expectancy(pnl):
+    """mean pnl of closed trades after fees; per trade."""
+    return _mean(pnl)
+
+
+@metric("Trades", "Average trade", "fraction")
+def avg_trade(trade_returns):
+    """mean return of closed trades, pnl / value at entry; per trade."""
+    return _mean(trade_returns)
+
+
+@metric("Trades", "Best trade", "fraction")
+def best_trade(trade_returns):
+    """largest return of a closed trade; per trade."""
+    return float(trade_returns.max()) if trade_returns.size else NAN
+
+
+@metric("Trades", "Worst trade", "fraction")
+def worst_trade(trade_returns):
+    """smallest return of a closed trade; per trade."""
+    return float(trade_returns.min()) if trade_returns.size else NAN
+
+
+@metric("Trades", "Average holding", "bars")
+def avg_trade_duration(bars_held):
+    """mean of exit bar - entry bar of closed trades; per trade."""
+    return _mean(bars_held)
+
+
+@metric("Trades", "SQN", "ratio")
+def sqn(pnl):
+    """sqrt(n) * mean(pnl) / std(pnl, ddof 1), n closed trades; per trade."""
+    if pnl.size < 2 or np.ptp(pnl) == 0.0:
+        return NAN
+    return _ratio(math.sqrt(pnl.size) * _mean(pnl), _std(pnl))
+
+
+@metric("Trades", "Kelly", "fraction")
+def kelly(trade_returns):
+    """W - (1 - W) / (mean win / mean loss), W the share of winners, on the returns of closed trades; per trade."""
+    wins, losses = trade_returns[trade_returns > 0.0], trade_returns[trade_returns < 0.0]
+    if not wins.size or not losses.size:
+        return NAN
+    share = wins.size / trade_returns.size
+    return share - (1.0 - share) * _ratio(-_mean(losses), _mean(wins))
+
+
+@metric("Trades", "Fees paid", "currency")
+def fees_paid(fees):
+    """sum of the fees of all fills; whole run."""
+    return float(fees.sum())
+
+
+@metric("Return", "Best bar", "fraction")
+def best_day(sorted_returns):
+    """max(r); per bar."""
+    return float(sorted_returns[-1]) if sorted_returns.size else NAN
+
+
+@metric("Return", "Worst bar", "fraction")
+def worst_day(sorted_returns):
+    """min(r); per bar."""
+    return float(sorted_returns[0]) if sorted_returns.size else NAN
+
+
+# ---- against the benchmark -------------------------------------------------------------------------------------------
+
+
+@metric("Benchmark", "Benchmark return", "fraction")
+def benchmark_return(benchmark):
+    """product of (1 + b) - 1; whole run."""
+    return float(np.prod(1.0 + benchmark) - 1.0)
+
+
+@metric("Benchmark", "Alpha a year", "fraction")
+def alpha(excess, benchmark_excess, periods_per_year):
+    """(mean(e) - beta * mean(b's excess)) * A; per bar."""
+    return (_mean(excess) - beta(excess, benchmark_excess) * _mean(benchmark_excess)) * periods_per_year
+
+
+@metric("Benchmark", "Beta", "ratio")
+def beta(excess, benchmark_excess):
+    """cov(e, b's excess) / var(b's excess); per bar; undefined where b does not vary."""
+    if excess.size < 2 or np.ptp(benchmark_excess) == 0.0:
+        return NAN
+    deviation = benchmark_excess - _mean(benchmark_excess)
+    return _ratio(float((deviation * excess).sum()), float((deviation * deviation).sum()))
+
+
+@metric("Benchmark", "Information ratio", "ratio")
+def information_ratio(returns, benchmark, periods_per_year):
+    """mean(r - b) / std(r - b, ddof 1) * sqrt(A); per bar; undefined where r - b does not vary."""
+    return sharpe(returns - benchmark, periods_per_year)
+
+
+# ---- how a value is shown --------------------------------------------------------------------------------------------
+
+
+def format_metric(name: str, value: float) -> str:
+    """A metric as a reader sees it: percent with one decimal, ratios with two, "n/a" where undefined."""
+    return format_value(value, METRICS[name].unit)
+
+
+def format_value(value: float | None, unit: str) -> str:
+    """A number in its unit, with a real minus sign, no sign on a rounded zero, and thousands separated."""
+    if value is None or not math.isfinite(value):
+        return "n/a"
+    digits = {"fraction": 1, "ratio": 2, "multiple": 1, "price": 2, "bars": 0 if value == int(value) else 1}.get(unit, 0)
+    text = f"{value * 100 if unit == 'fraction' else value:,.{digits}f}"
+    if not text.strip("-0.,"):
+        text = text.lstrip("-")
+    return text.replace("-", "\u2212") + {"fraction": "\u202f%", "multiple": "\u202f×"}.get(unit, "")
+
+
+def group_metrics(metrics: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """The metrics by group, in the order of a report."""
+    groups: dict[str, dict[str, float]] = {g: {} for g in ("Return", "Risk", "Ratios", "Trades", "Benchmark")}
+    for name, value in metrics.items():
+        groups[METRICS[name].group][name] = value
+    return groups
+
+
+# ---- arithmetic ------------------------------------------------------------------------------------------------------
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.sum() / values.size) if values.size else NAN
+
+
+def _std(values: np.ndarray) -> float:
+    """Standard deviation with ddof 1, exactly 0.0 for equal values (whose computed deviations need not be 0)."""
+    if values.size < 2:
+        return NAN
+    if np.ptp(values) == 0.0:
+        return 0.0
+    deviation = values - values.sum() / values.size
+    return math.sqrt(float((deviation * deviation).sum()) / (values.size - 1))
+
+
+def _ratio(numerator: float, denominator: float) -> float:
+    if denominator == 0.0 or not abs(numerator) <= LARGEST_RATIO * abs(denominator):
+        return NAN
+    return numerator / denominator
+
+
+def _quantile(ordered: np.ndarray, share: float) -> float:
+    if not ordered.size:
+        return NAN
+    place = share * (ordered.size - 1)
+    low = int(place)
+    high = min(low + 1, ordered.size - 1)
+    return float(ordered[low] + (place - low) * (ordered[high] - ordered[low]))
+
+
+def _moment_ratio(values: np.ndarray, power: int) -> float:
+    if values.size < 2 or np.ptp(values) == 0.0:
+        return NAN
+    deviation = values - values.sum() / values.size
+    squared = deviation * deviation
+    moment = squared * deviation if power == 3 else squared * squared
+    return _ratio(_mean(moment), _mean(squared) ** (power / 2))
+
+
+def _episodes(drawdown: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """First bar, and bar after the last, of each stretch below an earlier high."""
+    edges = np.diff(np.concatenate([[False], drawdown < 0.0, [False]]).astype(np.int8))
+    return np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)

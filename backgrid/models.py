@@ -1,0 +1,83 @@
+"""Requests in, responses out: every door (notebook, command, HTTP) builds the one and answers with the other."""
+
+import datetime as dt
+import enum
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from backgrid.bars import INTERVALS, check_date, check_range, check_symbol
+
+ParameterName = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]*$", max_length=40)]
+ParameterValue = bool | int | float | Annotated[str, Field(max_length=200)]
+Date = Annotated[dt.date | None, BeforeValidator(lambda value: check_date(value))]
+
+
+class StrategyType(enum.StrEnum):
+    """Strategies that a request can name."""
+
+    MA_CROSSOVER = "ma_crossover"
+    BUY_AND_HOLD = "buy_and_hold"
+
+
+class JobStatus(enum.StrEnum):
+    """Where a job stands."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class BacktestRequest(BaseModel):
+    """One backtest to run: what `fetch_ohlcv` and `run_backtest` take, each field bounded, unknown ones refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, validate_default=True)
+
+    symbol: Annotated[str, BeforeValidator(check_symbol)] = Field(description="Ticker, upper-cased.")
+    strategy: StrategyType = Field(StrategyType.MA_CROSSOVER, strict=False, description="A registered name.")
+    params: dict[ParameterName, ParameterValue] = Field(
+        default_factory=dict, max_length=40, description="Parameters of the strategy; its defaults for the rest."
+    )
+    start: Date = Field(None, description="First session, inclusive; none for the first there is.")
+    end: Date = Field(None, description="Last session, inclusive; none for the last there is.")
+    interval: Literal[INTERVALS] = Field("1d", description="Length of a bar.")  # type: ignore[valid-type]
+    source: str | None = Field(None, max_length=1000, description="yahoo, sample, snapshot:HASH, or a path.")
+    adjusted: bool = Field(True, description="Scale prices for dividends.")
+    fill: Literal["next_open", "close", "next_close"] = Field("next_open", description="Where a signal trades.")
+    fees: float = Field(0.0, ge=0.0, lt=1.0, description="One-way. [fraction of traded value]")
+    slippage: float = Field(0.0, ge=0.0, lt=1.0, description="One-way. [fraction of price]")
+    fixed_fee: float = Field(0.0, ge=0.0, le=1e9, description="For each fill. [currency]")
+    cash: float = Field(100_000.0, gt=0.0, le=1e15, description="Account at the first bar. [currency]")
+    whole_units: bool = Field(False, description="Round units towards zero.")
+    risk_free: float = Field(0.0, gt=-1.0, le=10.0, description="Return of cash. [fraction per year]")
+    periods_per_year: float | None = Field(None, gt=0.0, le=1e7, description="From the bars if none. [bars per year]")
+
+    @model_validator(mode="after")
+    def _start_before_end(self) -> Self:
+        check_range(self.start, self.end)
+        return self
+
+    def costs(self) -> dict[str, Any]:
+        """The fields that `run_backtest` takes under the same name."""
+        names = ("fill", "fees", "slippage", "fixed_fee", "cash", "whole_units", "risk_free", "periods_per_year")
+        return {name: getattr(self, name) for name in names}
+
+
+class BacktestResponse(BaseModel):
+    """The answer to a request. Undefined numbers are null."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    job_id: str = Field(min_length=1, max_length=100)
+    status: JobStatus
+    symbol: str
+    strategy: StrategyType
+    sharpe: float | None = Field(None, description="Annualised. [ratio]")
+    max_drawdown: float | None = Field(None, le=0.0, ge=-1.0, description="[fraction, <= 0]")
+    total_return: float | None = Field(None, ge=-1.0, description="[fraction]")
+    metrics: dict[str, float | int | None] = Field(default_factory=dict, description="Every metric by name.")
+    equity_curve: list[float] = Field(default_factory=list, description="Account value at each close. [currency]")
+    runtime_seconds: float = Field(0.0, ge=0.0, description="[s]")
+    error: str | None = Field(None, description="What went wrong, if it failed.")

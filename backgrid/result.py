@@ -1,0 +1,214 @@
+"""What a backtest gives back: frozen data that can be looked at, drawn, written as JSON, pickled and compared."""
+
+import dataclasses
+import functools
+import html
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from backgrid.bars import bar_text
+from backgrid.errors import ParameterError, shown
+from backgrid.metrics import METRICS, format_metric, returns_of
+
+if TYPE_CHECKING:
+    from backgrid.plot import Chart
+
+BOOKED = ("entry_bar", "exit_bar", "units", "entry_price", "exit_price", "fees", "pnl", "exit_reason")
+EXIT_REASONS = ("signal", "ruin", "open")  # by the codes of _kernels.py
+HEADLINE = ("total_return", "cagr", "annual_volatility", "sharpe", "max_drawdown", "n_trades", "exposure", "fees_paid")
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class BacktestResult:
+    """One backtest: its request, its course and its numbers.
+
+    Attributes
+    ----------
+    symbol : str
+        What was traded; empty where the prices did not say.
+    strategy : str
+        Registered name or function name, "signals" for an array.
+    params : dict
+        All parameters of the strategy, defaults included.
+    settings : dict
+        fill, fees, slippage, fixed_fee, cash, whole_units, risk_free, periods_per_year.
+    equity : Series, shape (n_bars,)
+        Account value at each close; the first is the starting cash. [currency]
+    positions : Series, shape (n_bars,)
+        Share of the equity in the market at each close, negative for short. [fraction of equity]
+    benchmark : Series, shape (n_bars,)
+        The starting cash held in the benchmark, without costs. [currency]
+    booked : ndarray, shape (n_trades, 8)
+        What `trades` is made of: its columns BOOKED, exit_reason as a place in EXIT_REASONS.
+    metrics : dict
+        See `backgrid.metrics`; NaN where undefined.
+    prices_hash : str
+        SHA-256 of the bars that were traded.
+    trades : DataFrame
+        One row a trade: entry_time exit_time entry_bar exit_bar units (signed) entry_price exit_price fees pnl
+        trade_return bars_held exit_reason ("signal", "ruin", or "open" for one valued at the last close).
+    """
+
+    symbol: str
+    strategy: str
+    params: dict[str, Any]
+    settings: dict[str, Any]
+    equity: pd.Series
+    positions: pd.Series
+    benchmark: pd.Series
+    booked: np.ndarray
+    metrics: dict[str, float | int]
+    prices_hash: str
+
+    @functools.cached_property
+    def trades(self) -> pd.DataFrame:
+        """One row a trade; made when it is first asked for, since a frame costs more than the backtest."""
+        index = self.equity.index
+        entry_bar, exit_bar = self.booked[:, 0].astype(np.int64), self.booked[:, 1].astype(np.int64)
+        units, entry_price, exit_price, fees, pnl, reasons = self.booked.T[2:]
+        return pd.DataFrame(
+            {
+                "entry_time": index[entry_bar],
+                "exit_time": index[exit_bar],
+                "entry_bar": entry_bar,
+                "exit_bar": exit_bar,
+                "units": units,
+                "entry_price": entry_price,
+                "exit_price": exit_price,
+                "fees": fees,
+                "pnl": pnl,
+                "trade_return": pnl / np.abs(units * entry_price),
+                "bars_held": exit_bar - entry_bar,
+                "exit_reason": pd.array([EXIT_REASONS[int(reason)] for reason in reasons], dtype="str"),
+            }
+        )
+
+    @property
+    def returns(self) -> pd.Series:
+        """Simple return of each bar from the second on, net of costs, shape (n_bars - 1,). [fraction]"""
+        returns = returns_of(self.equity.to_numpy())
+        return pd.Series(returns, index=self.equity.index[1:], name="returns")
+
+    @property
+    def title(self) -> str:
+        """The strategy and its parameters as a call, and the symbol."""
+        arguments = ", ".join(f"{name}={value}" for name, value in self.params.items())
+        return f"{self.strategy}({arguments}){f' on {self.symbol}' if self.symbol else ''}"
+
+    def plot(self) -> "Chart":
+        """Equity against the benchmark, positions and drawdown, as a matplotlib figure."""
+        from backgrid import plot
+
+        return plot.equity_chart(self.equity, self.benchmark, self.positions, self.strategy)
+
+    def to_json(self) -> str:
+        """The whole result as strict JSON: NaN is null, floats and times read back exactly.
+
+        Raises
+        ------
+        ParameterError
+            If a parameter of the strategy is not a number, text, list or dict.
+        """
+        index = self.equity.index
+        body = {
+            "symbol": self.symbol,
+            "strategy": self.strategy,
+            "params": self.params,
+            "settings": self.settings,
+            "prices_hash": self.prices_hash,
+            "metrics": self.metrics,
+            "trades": {
+                name: _iso(column) if name.endswith("_time") else column.tolist() for name, column in self.trades.items()
+            },
+            "time_zone": str(index.tz) if index.tz is not None else None,
+            "time": _iso(index),
+            "equity": self.equity.tolist(),
+            "positions": self.positions.tolist(),
+            "benchmark": self.benchmark.tolist(),
+        }
+        return json.dumps(_nan_as_none(body), allow_nan=False, default=_refuse)
+
+    @classmethod
+    def from_json(cls, text: str) -> "BacktestResult":
+        """The result that `to_json` wrote."""
+        body = json.loads(text)
+        zone = body["time_zone"]
+        index = _times(body["time"], zone).rename("Date")
+        booked = dict(body["trades"], exit_reason=[EXIT_REASONS.index(r) for r in body["trades"]["exit_reason"]])
+        return cls(
+            **{name: body[name] for name in ("symbol", "strategy", "params", "settings", "prices_hash")},
+            **{n: pd.Series(body[n], index=index, name=n, dtype=float) for n in ("equity", "positions", "benchmark")},
+            booked=np.array([booked[name] for name in BOOKED], dtype=float).T.reshape(-1, len(BOOKED)),
+            metrics={name: math.nan if value is None else value for name, value in body["metrics"].items()},
+        )
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, BacktestResult):
+            return NotImplemented
+        return self.to_json() == other.to_json()
+
+    def __hash__(self) -> int:
+        return hash((self.prices_hash, self.strategy, float(self.equity.iloc[-1])))
+
+    def __repr__(self) -> str:
+        shown_metrics = ("total_return", "sharpe", "max_drawdown", "n_trades")
+        numbers = ", ".join(f"{METRICS[m].label.lower()} {format_metric(m, self.metrics[m])}" for m in shown_metrics)
+        return f"<BacktestResult {self.title}: {len(self.equity)} bars, {numbers}>"
+
+    def _repr_html_(self) -> str:
+        index = self.equity.index
+        caption = f"{self.title}, {bar_text(index, 0)} to {bar_text(index, len(index) - 1)}, {len(index):,} bars"
+        costs = f"fees {self.settings['fees']:.3%}, slippage {self.settings['slippage']:.3%} a side"
+        heads = "".join(f"<th scope='col'>{METRICS[name].label}</th>" for name in HEADLINE)
+        cells = "".join(f"<td>{format_metric(name, self.metrics[name])}</td>" for name in HEADLINE)
+        return (
+            f"<div class='backgrid-result'><p><strong>{html.escape(caption)}</strong><br>"
+            f"<small>filled at {html.escape(self.settings['fill'].replace('_', ' '))}, {costs}</small></p>"
+            f"{_sparkline(self.equity.to_numpy(), self.benchmark.to_numpy())}"
+            f"<table><thead><tr>{heads}</tr></thead><tbody><tr>{cells}</tr></tbody></table></div>"
+        )
+
+
+def _sparkline(equity: np.ndarray, benchmark: np.ndarray, width: int = 600, height: int = 90) -> str:
+    """Equity (blue) over the benchmark (grey) as a small inline picture."""
+    low = min(equity.min(), benchmark.min())
+    span = max(equity.max(), benchmark.max()) - low or 1.0
+
+    def line(values: np.ndarray, style: str) -> str:
+        at = np.unique(np.linspace(0, values.size - 1, min(values.size, 300)).astype(int))
+        x, y = at / max(values.size - 1, 1) * width, height - (values[at] - low) / span * (height - 4) - 2
+        points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))
+        return f"<polyline points='{points}' fill='none' {style}/>"
+
+    return (
+        f"<svg viewBox='0 0 {width} {height}' width='{width}' height='{height}' style='max-width:100%' role='img' "
+        "aria-label='equity in blue, benchmark in grey'>"
+        + line(benchmark, "stroke='#8a8f98'")
+        + line(equity, "stroke='#1f6feb' stroke-width='1.8'")
+        + "</svg>"
+    )
+
+
+def _iso(times: Any) -> list[str]:
+    return [time.isoformat() for time in pd.DatetimeIndex(times)]
+
+
+def _times(texts: list[str], zone: str | None) -> pd.DatetimeIndex:
+    index = pd.DatetimeIndex(pd.to_datetime(texts, utc=zone is not None)).as_unit("ns")
+    return index.tz_convert(zone) if zone else index
+
+
+def _nan_as_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _nan_as_none(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_nan_as_none(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _refuse(value: Any) -> Any:
+    raise ParameterError(f"{shown(value)} ({type(value).__name__}) cannot be written as JSON")
