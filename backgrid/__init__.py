@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from backgrid.result import BacktestResult as BacktestResult
     from backgrid.strategies import calculate_ma_crossover_signals as calculate_ma_crossover_signals
     from backgrid.strategies import register_strategy as register_strategy
+    from backgrid.strategies import select_params as select_params
 
 __version__ = "0.1.0"
 
@@ -36,11 +37,11 @@ _HOMES = {
     "models": ("BacktestRequest", "BacktestResponse", "JobStatus", "StrategyType"),
     "report": ("Report", "run_report"),
     "result": ("BacktestResult",),
-    "strategies": ("calculate_ma_crossover_signals", "register_strategy"),
+    "strategies": ("calculate_ma_crossover_signals", "register_strategy", "select_params"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
-__all__ = sorted(_HOME)  # noqa: PLE0605
+__all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> Any:

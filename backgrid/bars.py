@@ -27,8 +27,8 @@ def check_symbol(symbol: Any) -> str:
         if SYMBOL.fullmatch(upper):
             return upper
     raise ParameterError(
-        f"symbol {shown(symbol)} is not a ticker: up to {SYMBOL_LENGTH} letters and digits, with single '.', '-' or '=' "
-        "between them and '^' in front, such as AAPL, ^GSPC, BRK-B, EURUSD=X"
+        f"symbol {shown(symbol)} is not a ticker: up to {SYMBOL_LENGTH} letters and digits, single '.', '-' or '=' between "
+        "them and '^' in front, such as AAPL, ^GSPC, BRK-B, EURUSD=X"
     )
 
 
@@ -63,6 +63,24 @@ def check_date(value: Any, name: str = "the value") -> dt.date | None:
         except ValueError:
             pass
     raise ParameterError(f"{name} must be a date such as 2023-12-31, got {shown(value)}")
+
+
+def span_text(first: dt.date | None, last: dt.date | None) -> str:
+    """A range as messages show it."""
+    return f"{first or 'first bar'}..{last or 'last bar'}"
+
+
+def cut_range(raw: pd.DataFrame, first: dt.date | None, last: dt.date | None) -> pd.DataFrame:
+    """The bars of these days, both inclusive, in the bars' own time zone."""
+    if not isinstance(raw.index, pd.DatetimeIndex) or (first is None and last is None):
+        return raw
+    days = raw.index.tz_localize(None).normalize()
+    keep = np.ones(len(raw), dtype=bool)
+    if first is not None:
+        keep &= days >= pd.Timestamp(first)
+    if last is not None:
+        keep &= days <= pd.Timestamp(last)
+    return raw[keep]
 
 
 # ---- validation ------------------------------------------------------------------------------------------------------
@@ -183,6 +201,7 @@ def _check_brackets(columns: dict[str, np.ndarray], index: pd.DatetimeIndex) -> 
 
 # ---- what the bars say about the calendar ----------------------------------------------------------------------------
 
+
 def infer_periods_per_year(index: pd.DatetimeIndex) -> int:
     """Bars a year, from the bars themselves.
 
@@ -211,3 +230,28 @@ def infer_periods_per_year(index: pd.DatetimeIndex) -> int:
         return sessions
     bars_a_day = np.diff(np.flatnonzero(np.diff(days, prepend=days[0] - 1, append=days[-1] + 1)))
     return int(np.median(bars_a_day)) * sessions
+
+
+def longest_gap(index: pd.DatetimeIndex) -> tuple[int, int]:
+    """Bar after the longest time without bars, and the number of gaps over four times the median one [bars]."""
+    gaps = np.diff(index.asi8)
+    return int(gaps.argmax()) + 1, int(np.count_nonzero(gaps > 4.0 * np.median(gaps)))
+
+
+def drawn_bars(values: np.ndarray, most: int = 2000) -> np.ndarray:
+    """Bars that draw the same line on a page: all of a short series, lowest and highest of each stretch of a long one.
+
+    values   float64[n_bars]  NaN where there is nothing to draw
+    returns  int64[n_drawn]   sorted, first and last bar and both extremes included, n_drawn <= most + 2
+    """
+    n_bars = values.size
+    if n_bars <= most:
+        return np.arange(n_bars)
+    stretch = -(-n_bars // (most // 2))
+    padded = np.full(-(-n_bars // stretch) * stretch, np.nan)
+    padded[:n_bars] = values
+    rows = padded.reshape(-1, stretch)
+    starts = np.arange(rows.shape[0]) * stretch
+    low = starts + np.where(np.isnan(rows), np.inf, rows).argmin(axis=1)
+    high = starts + np.where(np.isnan(rows), -np.inf, rows).argmax(axis=1)
+    return np.unique(np.concatenate([[0, n_bars - 1], low, high]))

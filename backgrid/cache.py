@@ -32,7 +32,7 @@ def cached_bars(
     first: dt.date | None,
     last: dt.date | None,
     interval: str,
-    download: Callable[[], tuple[pd.DataFrame, list[str]]],
+    download: Callable[..., tuple[pd.DataFrame, list[str]]],
 ) -> tuple[pd.DataFrame, list[str]]:
     """Bars and notes of a range from the cache, or from `download` and then into the cache.
 
@@ -48,7 +48,7 @@ def cached_bars(
         os.utime(path)  # what was used last is evicted last
         return kept[0], kept[1]["notes"]
     fetched = time.time()
-    raw, notes = download()
+    raw, notes = download(symbol, first, last, interval)
     _write_bars(path, raw, {"key": key, "fetched": fetched, "notes": notes})
     _evict(path.parent)
     return raw, notes

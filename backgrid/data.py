@@ -7,9 +7,6 @@ here, on reading, in one place.
 
 import datetime as dt
 import os
-import random
-import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,24 +14,31 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from backgrid.bars import PRICE_COLUMNS, bar_text, check_interval, check_prices, check_range, check_symbol, hash_bars
+from backgrid.bars import (
+    PRICE_COLUMNS,
+    bar_text,
+    check_interval,
+    check_prices,
+    check_range,
+    check_symbol,
+    cut_range,
+    hash_bars,
+    span_text,
+)
 from backgrid.cache import cached_bars, keep_snapshot, load_snapshot
 from backgrid.errors import (
     BadDataError,
     DataFetchError,
     NoDataError,
-    OfflineError,
     ParameterError,
     PricesError,
-    RateLimitedError,
     UnknownSymbolError,
-    UpstreamError,
     did_you_mean,
     shown,
 )
 from backgrid.settings import setting
+from backgrid.yahoo import RAW_COLUMNS, fetch_yahoo
 
-RAW_COLUMNS = [*PRICE_COLUMNS, "Volume", "Adj Close", "Dividends", "Stock Splits"]
 SAMPLE = Path(__file__).parent / "sample"
 JUMP = 3.0  # a close this many times the one before, or its inverse, is pointed out
 
@@ -86,10 +90,10 @@ def fetch_ohlcv(
     interval = check_interval(interval)
     source = setting("BACKGRID_SOURCE") if source is None else source
     raw, name, notes = _read_source(source, symbol, first, last, interval)
-    span = _span_text(first, last)
+    span = span_text(first, last)
     try:
         raw, dropped = _drop_unfinished(_tidy(raw, interval))
-        raw = _cut(raw, first, last)
+        raw = cut_range(raw, first, last)
         if raw.empty:
             raise NoDataError(symbol, span, f"{name} has no bars in this range", "Check the dates, or widen the range.")
         prices, adjustments = _adjust(raw, adjusted)
@@ -111,10 +115,6 @@ def fetch_ohlcv(
     return prices
 
 
-def _span_text(first: dt.date | None, last: dt.date | None) -> str:
-    return f"{first or 'first bar'}..{last or 'last bar'}"
-
-
 # ---- sources ---------------------------------------------------------------------------------------------------------
 
 
@@ -127,15 +127,13 @@ def _read_source(
     if source == "sample":
         return _read_sample(symbol, first, last, interval), "sample", []
     if source == "yahoo":
-        raw, notes = cached_bars(
-            symbol, first, last, interval, lambda: _download_yahoo(symbol, first, last, interval)
-        )
+        raw, notes = cached_bars(symbol, first, last, interval, fetch_yahoo)
         return raw, "yahoo", notes
     text = os.fspath(source) if isinstance(source, (str, os.PathLike)) else ""
     if text.startswith("snapshot:"):
-        return _read_snapshot(text, symbol, _span_text(first, last)), text, []
+        return _read_snapshot(text, symbol, span_text(first, last)), text, []
     if Path(text).suffix.lower() in (".csv", ".parquet"):
-        return _read_file(Path(text), symbol, _span_text(first, last)), Path(text).name, []
+        return _read_file(Path(text), symbol, span_text(first, last)), Path(text).name, []
     raise ParameterError(
         f"unknown source {shown(source)}{did_you_mean(text[:20], ['sample', 'yahoo'])}, snapshot:HASH, "
         "a path ending in .csv or .parquet, or a function"
@@ -147,7 +145,7 @@ def _call_source(function: Callable, symbol: str, first: Any, last: Any, interva
     raw = function(symbol, first, last, interval)
     if not isinstance(raw, pd.DataFrame):
         cause = f"{name} returned {type(raw).__name__}"
-        raise BadDataError(symbol, _span_text(first, last), cause, "Return a DataFrame of bars.")
+        raise BadDataError(symbol, span_text(first, last), cause, "Return a DataFrame of bars.")
     return raw, name, []
 
 
@@ -169,7 +167,7 @@ def _read_sample(symbol: str, first: dt.date | None, last: dt.date | None, inter
     if (symbol, interval) not in sample_symbols():
         held = ", ".join(f"{s} {i}" for s, i in sample_symbols())
         cause = f"the embedded sample has no {interval} bars of it"
-        raise UnknownSymbolError(symbol, _span_text(first, last), cause, f"It holds {held}.")
+        raise UnknownSymbolError(symbol, span_text(first, last), cause, f"It holds {held}.")
     return pd.read_parquet(path)
 
 
@@ -220,18 +218,6 @@ def _drop_unfinished(raw: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     return raw.iloc[:-1], [f"dropped the last bar {bar_text(raw.index, len(raw) - 1)}: it has no complete prices yet"]
 
 
-def _cut(raw: pd.DataFrame, first: dt.date | None, last: dt.date | None) -> pd.DataFrame:
-    if not isinstance(raw.index, pd.DatetimeIndex) or (first is None and last is None):
-        return raw
-    days = raw.index.tz_localize(None).normalize()
-    keep = np.ones(len(raw), dtype=bool)
-    if first is not None:
-        keep &= days >= pd.Timestamp(first)
-    if last is not None:
-        keep &= days <= pd.Timestamp(last)
-    return raw[keep]
-
-
 def _adjust(raw: pd.DataFrame, adjusted: bool) -> tuple[pd.DataFrame, list[str]]:
     """Prices with dividends worked in, and a note of what was done."""
     prices = raw[[c for c in (*PRICE_COLUMNS, "Volume") if c in raw]].copy()
@@ -254,9 +240,3 @@ def _jumps(close: pd.Series) -> list[str]:
     ratio = close.to_numpy()[1:] / close.to_numpy()[:-1]
     far = np.flatnonzero((ratio >= JUMP) | (ratio <= 1.0 / JUMP))
     return [f"the close of {bar_text(close.index, k + 1)} is {ratio[k]:.3g} times the one before" for k in far[:5]]
-
-
-
-
-def _download_yahoo(*a):
-    raise OfflineError

@@ -4,7 +4,7 @@ import datetime as dt
 import math
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -20,8 +20,9 @@ from backgrid.result import BacktestResult
 from backgrid.strategies import call_strategy, complete_params, function_name, get_strategy
 
 FILLS = {"next_open": _kernels.NEXT_OPEN, "close": _kernels.CLOSE, "next_close": _kernels.NEXT_CLOSE}
+DATA_FACTS = ("source", "interval", "adjusted", "snapshot", "notes")
 
-Strategy = str | Callable | np.ndarray | pd.Series | list
+Strategy: TypeAlias = str | Callable | np.ndarray | pd.Series | list
 
 
 def run_backtest(
@@ -119,6 +120,7 @@ def run_backtest(
     metrics = _metrics(equity, positions, fills, trades, held, settings)
     return BacktestResult(
         symbol=str(prices.attrs.get("symbol", "")),
+        data={name: prices.attrs[name] for name in DATA_FACTS if name in prices.attrs},
         strategy=name,
         params=params,
         settings=settings,
@@ -129,6 +131,26 @@ def run_backtest(
         metrics=metrics,
         prices_hash=hash_bars(bars),
     )
+
+
+def backtest_request(request: BacktestRequest) -> BacktestResult:
+    """Fetch the prices of a request and backtest it.
+
+    Raises
+    ------
+    BackgridError
+        As `fetch_ohlcv` and `run_backtest`; a wrong parameter before anything is fetched.
+    """
+    complete_params(get_strategy(request.strategy.value), request.params)
+    prices = fetch_ohlcv(
+        request.symbol,
+        request.start,
+        request.end,
+        interval=request.interval,
+        source=request.source,
+        adjusted=request.adjusted,
+    )
+    return run_backtest(prices, request.strategy.value, params=request.params, **request.costs())
 
 
 def run_request(request: BacktestRequest, *, job_id: str | None = None) -> BacktestResponse:
@@ -146,24 +168,16 @@ def run_request(request: BacktestRequest, *, job_id: str | None = None) -> Backt
         As `fetch_ohlcv` and `run_backtest`.
     """
     started = time.perf_counter()
-    strategy = get_strategy(request.strategy.value)
-    complete_params(strategy, request.params)
-    prices = fetch_ohlcv(
-        request.symbol,
-        request.start,
-        request.end,
-        interval=request.interval,
-        source=request.source,
-        adjusted=request.adjusted,
-    )
-    result = run_backtest(prices, request.strategy.value, params=request.params, **request.costs())
+    result = backtest_request(request)
     metrics = {name: value if math.isfinite(value) else None for name, value in result.metrics.items()}
     return BacktestResponse(
-        job_id=job_id or f"manual-{dt.datetime.now():%Y-%m-%d-%H%M%S%f}",
+        job_id=job_id or f"manual-{dt.datetime.now(dt.UTC):%Y-%m-%d-%H%M%S%f}",
         status=JobStatus.COMPLETED,
         symbol=result.symbol,
         strategy=request.strategy,
-        **{name: metrics[name] for name in ("sharpe", "max_drawdown", "total_return")},
+        sharpe=metrics["sharpe"],
+        max_drawdown=metrics["max_drawdown"],
+        total_return=metrics["total_return"],
         metrics=metrics,
         equity_curve=result.equity.tolist(),
         runtime_seconds=time.perf_counter() - started,
@@ -236,9 +250,9 @@ def _checked_target(signals: Any, index: pd.DatetimeIndex, name: str, params: Ma
     """Target positions as a fresh array with NaN as flat, or an error naming the first offending bar."""
     if isinstance(signals, pd.DataFrame):
         raise ParameterError(f"{name}: target positions must be one column, got a DataFrame")
-    if isinstance(signals, pd.Series) and not isinstance(signals.index, pd.RangeIndex):
-        if not signals.index.equals(index):
-            raise ParameterError(f"{name}: the index of the target positions is not that of the prices")
+    labelled = isinstance(signals, pd.Series) and not isinstance(signals.index, pd.RangeIndex)
+    if labelled and not signals.index.equals(index):
+        raise ParameterError(f"{name}: the index of the target positions is not that of the prices")
     try:
         target = np.array(signals, dtype=np.float64)
     except (TypeError, ValueError):
@@ -278,7 +292,9 @@ def _number(name: str, value: Any, least: float, most: float = np.inf, *, open_b
     """A finite number in [least, most), or in (least, most)."""
     good = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
     if not good or not least <= value < most or (open_below and value == least):
-        bounds = f"{'above' if open_below else 'at least'} {least:g}" + ("" if most == np.inf else f" and below {most:g}")
+        bounds = f"{'above' if open_below else 'at least'} {least:g}" + (
+            "" if most == np.inf else f" and below {most:g}"
+        )
         raise ParameterError(f"{name} must be a number {bounds}, got {shown(value)}")
     return float(value)
 

@@ -1,4 +1,4 @@
-"""Causal indicators: the value at a bar uses that bar and earlier ones only. A Series gives a Series, an array an array."""
+"""Causal indicators: a value uses its own bar and earlier ones only. A Series gives a Series, an array an array."""
 
 from typing import Any
 

@@ -318,7 +318,7 @@ def exposure(positions):
 
 @metric("Trades", "Turnover a year", "multiple")
 def turnover(traded, equity, periods_per_year):
-    """sum over fills of traded value / equity at the close before, * A / n, buying and selling both counted; per fill."""
+    """sum over fills of traded value / equity at the close before, * A / n; buying and selling both count; per fill."""
     return float(traded.sum()) * periods_per_year / (equity.size - 1) if equity.size > 1 else NAN
 
 
@@ -448,7 +448,9 @@ def format_value(value: float | None, unit: str) -> str:
     """A number in its unit, with a real minus sign, no sign on a rounded zero, and thousands separated."""
     if value is None or not math.isfinite(value):
         return "n/a"
-    digits = {"fraction": 1, "ratio": 2, "multiple": 1, "price": 2, "bars": 0 if value == int(value) else 1}.get(unit, 0)
+    digits = {"fraction": 1, "ratio": 2, "multiple": 1, "price": 2, "bars": 0 if value == int(value) else 1}.get(
+        unit, 0
+    )
     text = f"{value * 100 if unit == 'fraction' else value:,.{digits}f}"
     if not text.strip("-0.,"):
         text = text.lstrip("-")

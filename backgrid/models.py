@@ -4,9 +4,10 @@ import datetime as dt
 import enum
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from backgrid.bars import INTERVALS, check_date, check_range, check_symbol
+from backgrid.errors import ParameterError, did_you_mean, shown
 
 ParameterName = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]*$", max_length=40)]
 ParameterValue = bool | int | float | Annotated[str, Field(max_length=200)]
@@ -40,10 +41,10 @@ class BacktestRequest(BaseModel):
     params: dict[ParameterName, ParameterValue] = Field(
         default_factory=dict, max_length=40, description="Parameters of the strategy; its defaults for the rest."
     )
-    start: Date = Field(None, description="First session, inclusive; none for the first there is.")
-    end: Date = Field(None, description="Last session, inclusive; none for the last there is.")
+    start: Date = Field(default=None, description="First session, inclusive; none for the first there is.")
+    end: Date = Field(default=None, description="Last session, inclusive; none for the last there is.")
     interval: Literal[INTERVALS] = Field("1d", description="Length of a bar.")  # type: ignore[valid-type]
-    source: str | None = Field(None, max_length=1000, description="yahoo, sample, snapshot:HASH, or a path.")
+    source: str | None = Field(default=None, max_length=1000, description="yahoo, sample, snapshot:HASH, or a path.")
     adjusted: bool = Field(True, description="Scale prices for dividends.")
     fill: Literal["next_open", "close", "next_close"] = Field("next_open", description="Where a signal trades.")
     fees: float = Field(0.0, ge=0.0, lt=1.0, description="One-way. [fraction of traded value]")
@@ -52,7 +53,9 @@ class BacktestRequest(BaseModel):
     cash: float = Field(100_000.0, gt=0.0, le=1e15, description="Account at the first bar. [currency]")
     whole_units: bool = Field(False, description="Round units towards zero.")
     risk_free: float = Field(0.0, gt=-1.0, le=10.0, description="Return of cash. [fraction per year]")
-    periods_per_year: float | None = Field(None, gt=0.0, le=1e7, description="From the bars if none. [bars per year]")
+    periods_per_year: float | None = Field(
+        default=None, gt=0.0, le=1e7, description="From the bars if none. [bars per year]"
+    )
 
     @model_validator(mode="after")
     def _start_before_end(self) -> Self:
@@ -65,6 +68,25 @@ class BacktestRequest(BaseModel):
         return {name: getattr(self, name) for name in names}
 
 
+def build_request(**fields: Any) -> BacktestRequest:
+    """A request, or one ParameterError that names the first field that is wrong."""
+    unknown = sorted(set(fields) - set(BacktestRequest.model_fields))
+    if unknown:
+        hint = did_you_mean(unknown[0][:40], BacktestRequest.model_fields)
+        raise ParameterError(f"a request has no field {shown(unknown[0])}{hint}")
+    if isinstance(fields.get("strategy"), str) and fields["strategy"] not in set(StrategyType):
+        hint = did_you_mean(fields["strategy"][:40], StrategyType)
+        raise ParameterError(f"unknown strategy {shown(fields['strategy'])}{hint}")
+    try:
+        return BacktestRequest(**fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        if isinstance(cause := first.get("ctx", {}).get("error"), ParameterError):
+            raise cause from None
+        where = ".".join(str(part) for part in first["loc"]) or "request"
+        raise ParameterError(f"{where}: {first['msg']}, got {shown(first['input'])}") from None
+
+
 class BacktestResponse(BaseModel):
     """The answer to a request. Undefined numbers are null."""
 
@@ -74,10 +96,10 @@ class BacktestResponse(BaseModel):
     status: JobStatus
     symbol: str
     strategy: StrategyType
-    sharpe: float | None = Field(None, description="Annualised. [ratio]")
-    max_drawdown: float | None = Field(None, le=0.0, ge=-1.0, description="[fraction, <= 0]")
-    total_return: float | None = Field(None, ge=-1.0, description="[fraction]")
+    sharpe: float | None = Field(default=None, description="Annualised. [ratio]")
+    max_drawdown: float | None = Field(default=None, le=0.0, ge=-1.0, description="[fraction, <= 0]")
+    total_return: float | None = Field(default=None, ge=-1.0, description="[fraction]")
     metrics: dict[str, float | int | None] = Field(default_factory=dict, description="Every metric by name.")
     equity_curve: list[float] = Field(default_factory=list, description="Account value at each close. [currency]")
     runtime_seconds: float = Field(0.0, ge=0.0, description="[s]")
-    error: str | None = Field(None, description="What went wrong, if it failed.")
+    error: str | None = Field(default=None, description="What went wrong, if it failed.")

@@ -30,6 +30,8 @@ class BacktestResult:
     ----------
     symbol : str
         What was traded; empty where the prices did not say.
+    data : dict
+        What the prices said of themselves: source, interval, adjusted, snapshot, notes.
     strategy : str
         Registered name or function name, "signals" for an array.
     params : dict
@@ -54,6 +56,7 @@ class BacktestResult:
     """
 
     symbol: str
+    data: dict[str, Any]
     strategy: str
     params: dict[str, Any]
     settings: dict[str, Any]
@@ -116,13 +119,15 @@ class BacktestResult:
         index = self.equity.index
         body = {
             "symbol": self.symbol,
+            "data": self.data,
             "strategy": self.strategy,
             "params": self.params,
             "settings": self.settings,
             "prices_hash": self.prices_hash,
             "metrics": self.metrics,
             "trades": {
-                name: _iso(column) if name.endswith("_time") else column.tolist() for name, column in self.trades.items()
+                name: _iso(column) if name.endswith("_time") else column.tolist()
+                for name, column in self.trades.items()
             },
             "time_zone": str(index.tz) if index.tz is not None else None,
             "time": _iso(index),
@@ -140,7 +145,7 @@ class BacktestResult:
         index = _times(body["time"], zone).rename("Date")
         booked = dict(body["trades"], exit_reason=[EXIT_REASONS.index(r) for r in body["trades"]["exit_reason"]])
         return cls(
-            **{name: body[name] for name in ("symbol", "strategy", "params", "settings", "prices_hash")},
+            **{name: body[name] for name in ("symbol", "data", "strategy", "params", "settings", "prices_hash")},
             **{n: pd.Series(body[n], index=index, name=n, dtype=float) for n in ("equity", "positions", "benchmark")},
             booked=np.array([booked[name] for name in BOOKED], dtype=float).T.reshape(-1, len(BOOKED)),
             metrics={name: math.nan if value is None else value for name, value in body["metrics"].items()},

@@ -15,6 +15,7 @@ import pandas as pd
 from backgrid.errors import ParameterError, did_you_mean, shown
 from backgrid.indicators import above, check_window, sma
 
+
 def ma_crossover(prices: pd.DataFrame, *, fast_window: int = 20, slow_window: int = 50) -> pd.Series:
     """Long while the fast mean is above the slow mean, else flat.
 
@@ -85,6 +86,25 @@ def calculate_ma_crossover_signals(close: Any, fast_window: int = 20, slow_windo
 STRATEGIES: dict[str, Callable] = {function.__name__: function for function in (ma_crossover, buy_and_hold)}
 
 
+WORDS = {
+    "ma_crossover": (
+        "Moving-average crossover {fast_window}/{slow_window}",
+        "Long {symbol} while its {fast_window}-bar mean is above its {slow_window}-bar mean",
+    ),
+    "buy_and_hold": ("Buy and hold", "Long {symbol} from the first bar to the last"),
+}
+
+
+def describe_strategy(name: str, params: Mapping[str, Any], symbol: str) -> tuple[str, str]:
+    """Title and rule of a strategy in words; a function's own first line where there are no better ones."""
+    if name in WORDS:
+        title, rule = WORDS[name]
+        return title.format_map(params), rule.format_map({**params, "symbol": symbol})
+    arguments = ", ".join(f"{key} {value}" for key, value in params.items())
+    documented = (inspect.getdoc(STRATEGIES[name]) or name).split("\n")[0] if name in STRATEGIES else name
+    return f"{name} ({arguments})" if arguments else name, documented.rstrip(".")
+
+
 def register_strategy(function: Callable) -> Callable:
     """Make a strategy known by its function name; usable as a decorator.
 
@@ -141,6 +161,12 @@ def complete_params(function: Callable, params: Mapping[str, Any] | None) -> dic
             raise ParameterError(f"{function_name(function)} has no parameter {shown(name)}{hint}")
         _check_type(name, value, defaults[name])
     return {**defaults, **(params or {})}
+
+
+def select_params(strategy: str, **offered: Any) -> dict[str, Any]:
+    """Those of the offered parameters that a registered strategy has."""
+    defaults = strategy_defaults(get_strategy(strategy))
+    return {name: value for name, value in offered.items() if name in defaults}
 
 
 def call_strategy(function: Callable, bars: pd.DataFrame, params: Mapping[str, Any]) -> Any:

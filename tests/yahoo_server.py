@@ -1,7 +1,7 @@
-"""A stand-in for Yahoo Finance on 127.0.0.1, which the real yfinance client can talk to.
+"""A stand-in for Yahoo Finance on 127.0.0.1, for the real yfinance client.
 
 It speaks the chart JSON that yfinance reads (bars, dividends, splits, adjusted closes, trading hours) and
-fails on request, so that downloads and their failures are tested without a network:
+fails when told to, so downloads and their failures are tested without a network:
 
     reset_yfinance(tmp_path)
     with YahooServer() as server:
@@ -20,11 +20,13 @@ import socket
 import threading
 import weakref
 from dataclasses import dataclass
+from fractions import Fraction
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import curl_cffi.requests
 import pandas as pd
+from curl_cffi import CurlOpt
 
 CHART, DETAILS = "/v8/finance/chart/", "/v10/finance/quoteSummary/"
 VALID_RANGES = ["1d", "5d", "1mo", "3mo", "6mo", "1y", "2y", "5y", "10y", "ytd", "max"]
@@ -40,16 +42,8 @@ def chart_error(code, description):
 # Faults, as the arguments of YahooServer.answer_with: status, body, content type. The wording is Yahoo's.
 RATE_LIMITED = (429, "Too Many Requests\r\n", TEXT)
 NOT_FOUND = (404, chart_error("Not Found", "No data found, symbol may be delisted"), JSON)
-TOO_OLD = (
-    422,
-    chart_error("Unprocessable Entity", "15m data not available. The requested range must be within the last 60 days."),
-    JSON,
-)
-INVALID_CRUMB = (
-    401,
-    json.dumps({"finance": {"result": None, "error": {"code": "Unauthorized", "description": "Invalid Crumb"}}}),
-    JSON,
-)
+TOO_OLD = (422, chart_error("Unprocessable Entity", "15m data must be within the last 60 days."), JSON)
+INVALID_CRUMB = (401, chart_error("Unauthorized", "Invalid Crumb").replace("chart", "finance"), JSON)
 SERVER_ERROR = (500, PAGE.format("Internal Server Error"), HTML)
 BAD_GATEWAY = (502, chart_error("Bad Gateway", "upstream connect error"), JSON)
 DOWN = (200, PAGE.format("<h1>Will be right back...</h1>"), HTML)
@@ -58,20 +52,16 @@ HANG_UP = (0, "", TEXT)  # the connection is closed without an answer
 
 
 class LoopbackSession(curl_cffi.requests.Session):
-    """A session that sends every request to 127.0.0.1:`port`, whatever its scheme and host; path and query stay."""
+    """A session that sends every request to 127.0.0.1:`port`, with its path and query as they are."""
 
     def __init__(self, port, **options):
-        super().__init__(proxies={"all": ""}, **options)  # "" overrides http_proxy in the environment
+        super().__init__(curl_options={CurlOpt.NOPROXY: b"*"}, **options)  # whatever the environment says
         self.port = port
 
     def request(self, method, url, *args, **kwargs):
         """As the parent's, at the loopback server."""
-        return super().request(method, urlsplit(url)._replace(scheme="http", netloc=self.netloc).geturl(), *args, **kwargs)
-
-    @property
-    def netloc(self):
-        """Host and port of the server."""
-        return f"127.0.0.1:{self.port}"
+        url = urlsplit(url)._replace(scheme="http", netloc=f"127.0.0.1:{self.port}").geturl()
+        return super().request(method, url, *args, **kwargs)
 
 
 def refused_session():
@@ -100,7 +90,7 @@ def reset_yfinance(folder):
     cache._CookieCacheManager._Cookie_cache = None
     cache._ISINCacheManager._isin_cache = None
     yfinance.config.debug.hide_exceptions = True
-    yfinance.config.network.retries = 0
+    yfinance.config.network.retries, yfinance.config.network.proxy = 0, None
     logging.getLogger("yfinance").disabled = False
 
 
@@ -139,7 +129,7 @@ class Fault:
 
 
 class YahooServer:
-    """Yahoo Finance on a free loopback port, from `with` to its end; `requests` lists each path with its query."""
+    """Yahoo Finance on a free loopback port while in `with`; `requests` lists each path with its query."""
 
     def __init__(self):
         self.requests = []
@@ -147,7 +137,7 @@ class YahooServer:
 
     def __enter__(self):
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(self))
-        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        self._thread = threading.Thread(target=self._http.serve_forever, args=[0.02], daemon=True)
         self._thread.start()
         return self
 
@@ -193,14 +183,14 @@ class YahooServer:
         ----------
         symbol : str
         bars : DataFrame
-            Open, High, Low, Close, Volume and perhaps Adj Close; NaN becomes null. A tz-naive index of dates is
-            stamped with the session's open, as Yahoo does; a tz-aware one is sent as it is.
+            Open, High, Low, Close, Volume and perhaps Adj Close; NaN becomes null. A tz-naive index of dates
+            is stamped with the session's open, as Yahoo does; a tz-aware one is sent as it is.
         dividends, splits : mapping or Series, optional
             Date to amount; date to ratio (4 for four-for-one).
         adjclose : bool, default True
             Whether daily bars carry adjusted closes: those given, else computed from the dividends.
         interval, timezone, currency, instrument : str
-            "1d" or as Yahoo has it; a zone name; "EQUITY", "ETF", "CRYPTOCURRENCY" and the like.
+            As Yahoo has them: "1d", "America/New_York", "USD", "EQUITY" (or "ETF", "CRYPTOCURRENCY").
         hours : tuple of str
             Open and close of each session, local time.
         session : tuple of timestamps, optional
@@ -208,12 +198,11 @@ class YahooServer:
         market_time : timestamp, optional
             Time of the last trade (regularMarketTime); default: the close of that session.
         live_row : bool, default False
-            Append the last bar once more at `market_time`, even outside the range asked for, as Yahoo often does.
+            Append the last bar once more at `market_time`, whatever the range, as Yahoo often does.
         """
         clock = _Clock(timezone, hours)
         bars = bars.astype(float).set_axis([clock.second(label) for label in bars.index])
-        dividends = {clock.second(day): float(amount) for day, amount in dict(dividends or {}).items()}
-        splits = {clock.second(day): ratio for day, ratio in dict(splits or {}).items()}
+        dividends = clock.seconds_of(dividends)
         if not adjclose or interval[-1] in "mh":
             bars = bars.drop(columns="Adj Close", errors="ignore")
         elif "Adj Close" not in bars:
@@ -224,7 +213,7 @@ class YahooServer:
             interval=interval,
             bars=bars,
             dividends=dividends,
-            splits={second: _as_fraction(ratio) for second, ratio in splits.items()},
+            splits={second: _as_fraction(ratio) for second, ratio in clock.seconds_of(splits).items()},
             timezone=timezone,
             currency=currency,
             instrument=instrument,
@@ -289,11 +278,13 @@ class YahooServer:
         if "period1" not in query:
             return 200, chart_json(listing or known[0], slice(-1, None)), JSON
         if listing is None:
-            return 422, chart_error("Unprocessable Entity", f"{interval} data not available for {symbol}."), JSON
+            return 422, chart_error("Unprocessable Entity", f"{interval} data not available."), JSON
         first, last = int(query["period1"]), int(query["period2"])
         if last <= listing.bars.index[0]:  # before the first trade
-            return 400, chart_error("Bad Request", f"Data doesn't exist for startDate = {first}, endDate = {last}"), JSON
-        return 200, chart_json(listing, slice(*listing.bars.index.searchsorted([first, last])), first, last), JSON
+            reason = f"Data doesn't exist for startDate = {first}, endDate = {last}"
+            return 400, chart_error("Bad Request", reason), JSON
+        rows = slice(*listing.bars.index.searchsorted([first, last]))
+        return 200, chart_json(listing, rows, first, last), JSON
 
 
 def chart_json(listing, rows, first=None, last=None):
@@ -314,7 +305,7 @@ def chart_json(listing, rows, first=None, last=None):
 
 
 def adjusted_close(close, dividends):
-    """Closes with every dividend taken out before its day, as Yahoo does: times 1 - amount / close of the day before."""
+    """Closes before each dividend times 1 - amount / the last of them, as Yahoo does."""
     factor = pd.Series(1.0, close.index)
     for second, amount in dividends.items():
         before = close.index < second
@@ -378,11 +369,17 @@ class _Clock:
     hours: tuple
 
     def second(self, label):
-        """A date or tz-naive midnight is its session's open; any other tz-naive time is local."""
+        """A date (tz-naive midnight) stands for its session's open; any other tz-naive time is local."""
         time = pd.Timestamp(label)
-        if time.tz is None:
-            time = self._at(time, self.hours[0]) if time == time.normalize() else time.tz_localize(self.timezone)
+        if time.tz is None and time == time.normalize():
+            time = self._at(time, self.hours[0])
+        elif time.tz is None:
+            time = time.tz_localize(self.timezone)
         return int(time.timestamp())
+
+    def seconds_of(self, by_day):
+        """A mapping or Series by day as a dict by second."""
+        return {} if by_day is None else {self.second(day): float(value) for day, value in by_day.items()}
 
     def session_of(self, second):
         """Open and close of the session on the day of `second`."""
@@ -391,7 +388,8 @@ class _Clock:
 
     def period(self, start, end):
         """A trading period, as Yahoo writes it."""
-        return {"timezone": self.zone_name(start), "start": start, "end": end, "gmtoffset": self.offset(start)}
+        name, offset = self.zone_name(start), self.offset(start)
+        return {"timezone": name, "start": start, "end": end, "gmtoffset": offset}
 
     def offset(self, second):
         """Seconds ahead of UTC."""
@@ -410,7 +408,7 @@ class _Clock:
 
 def _as_fraction(ratio):
     """A split's numerator and denominator: 4 is (4, 1), 0.1 is (1, 10)."""
-    return (ratio, 1) if ratio >= 1 else (1, round(1 / ratio))
+    return Fraction(ratio).limit_denominator(1000).as_integer_ratio()
 
 
 def _or_null(column):

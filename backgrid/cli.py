@@ -1,0 +1,161 @@
+"""The command `backgrid`: words to a request, a response to text, an error to an exit code."""
+
+import contextlib
+import math
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from backgrid.errors import BackgridError, ParameterError
+
+NAME_VALUE: dict[str, Any] = {"type": (str, str), "multiple": True, "metavar": "NAME VALUE"}
+
+
+@contextlib.contextmanager
+def errors_as_exit_codes() -> Iterator[None]:
+    """A wrong request exits 2, a failed run 1; one line each, no traceback."""
+    try:
+        yield
+    except BackgridError as error:
+        click.echo(f"backgrid: {' '.join(str(error).split())}", err=True)
+        sys.exit(2 if isinstance(error, ParameterError) else 1)
+    except KeyboardInterrupt:
+        click.echo("backgrid: stopped", err=True)
+        sys.exit(130)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="backgrid")
+def main() -> None:
+    """Backtests you can believe: prices in, one reproducible HTML report out."""
+
+
+@main.command()
+@click.argument("template", default="report_backtest")
+@click.option("-p", "--param", "words", **NAME_VALUE, help="A parameter of the template, repeatable.")
+@click.option("-f", "--file", "file", type=click.Path(dir_okay=False), help="YAML file of parameters; -p wins over it.")
+@click.option("--out", help="Folder to write to.  [default: BACKGRID_REPORTS]")
+def report(template: str, words: tuple, file: str | None, out: str | None) -> None:
+    """Run TEMPLATE and print the path of its report.html."""
+    with errors_as_exit_codes():
+        from backgrid.templates import find_template, parse_words, read_parameters
+
+        declared = read_parameters(find_template(template))
+        given = {**_read_yaml(file), **parse_words(declared, dict(words))}
+        from backgrid.templates import check_parameters
+
+        check_parameters(declared, given)
+        from backgrid.report import run_report
+
+        click.echo(run_report(template, given, out=out).html)
+
+
+@main.command()
+@click.argument("symbol")
+@click.option("--strategy", default="ma_crossover", show_default=True, help="A registered name.")
+@click.option("-p", "--param", "words", **NAME_VALUE, help="A parameter of the strategy, or fees, fill, cash ...")
+@click.option("--start", help="First session, as 2019-01-02.")
+@click.option("--end", help="Last session, inclusive.")
+@click.option("--interval", default="1d", show_default=True, help="Length of a bar.")
+@click.option("--source", help="yahoo, sample, or a path.  [default: BACKGRID_SOURCE]")
+@click.option("--json", "as_json", is_flag=True, help="Print the response as JSON.")
+def run(symbol: str, strategy: str, words: tuple, as_json: bool, **fields: Any) -> None:
+    """Backtest SYMBOL and print its metrics."""
+    with errors_as_exit_codes():
+        from backgrid.engine import run_request
+        from backgrid.models import BacktestRequest, build_request
+
+        values = {name: _literal(text) for name, text in words}
+        own = {name: values.pop(name) for name in list(values) if name in BacktestRequest.model_fields}
+        response = run_request(build_request(symbol=symbol, strategy=strategy, params=values, **fields, **own))
+        click.echo(response.model_dump_json(indent=2) if as_json else _as_text(response.metrics))
+
+
+@main.command()
+@click.argument("symbols", nargs=-1, required=True)
+@click.option("--start", help="First session, as 2019-01-02.")
+@click.option("--end", help="Last session, inclusive.")
+@click.option("--interval", default="1d", show_default=True, help="Length of a bar.")
+@click.option("--source", help="yahoo, sample, or a path.  [default: BACKGRID_SOURCE]")
+def fetch(symbols: tuple[str, ...], **fields: Any) -> None:
+    """Fetch SYMBOLS into the cache and say what came."""
+    with errors_as_exit_codes():
+        from tqdm import tqdm
+
+        from backgrid.bars import bar_text, check_symbol
+        from backgrid.data import fetch_ohlcv
+
+        checked = [check_symbol(symbol) for symbol in symbols]
+        failed: list[BackgridError] = []
+        for symbol in tqdm(checked, unit="symbol", disable=len(checked) < 2 or not sys.stderr.isatty()):
+            try:
+                prices = fetch_ohlcv(symbol, **fields)
+            except ParameterError:
+                raise
+            except BackgridError as error:
+                failed.append(error)
+                tqdm.write(f"backgrid: {' '.join(str(error).split())}", file=sys.stderr)
+                continue
+            first, last = bar_text(prices.index, 0), bar_text(prices.index, len(prices) - 1)
+            notes = "".join(f"\n  {note}" for note in prices.attrs["notes"])
+            tqdm.write(f"{symbol}: {len(prices):,} bars, {first} to {last}{notes}")
+        sys.exit(1 if failed else 0)
+
+
+@main.command()
+def templates() -> None:
+    """List the templates with their parameters: name, type, default, meaning."""
+    with errors_as_exit_codes():
+        from backgrid.templates import list_templates, read_parameters
+
+        for name, path in list_templates().items():
+            declared = read_parameters(path)
+            click.echo(name)
+            width = max((len(parameter) for parameter in declared), default=0)
+            for parameter, (kind, default, meaning) in declared.items():
+                click.echo(f"  {parameter:{width}}  {kind:5}  {default!r:14}  {meaning}")
+
+
+@main.command()
+def settings() -> None:
+    """List the settings: environment variable, value in force, meaning."""
+    from backgrid.settings import SETTINGS, setting
+
+    for name, (default, meaning) in SETTINGS.items():
+        value = setting(name)
+        click.echo(f"{name}={value}{'' if value == default else f'  (default {default})'}\n  {meaning}")
+
+
+def _read_yaml(file: str | None) -> dict[str, Any]:
+    if file is None:
+        return {}
+    import yaml
+
+    try:
+        values = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ParameterError(f"parameter file {file}: {error}") from error
+    if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
+        raise ParameterError(f"parameter file {file} must hold 'name: value' lines")
+    return values
+
+
+def _literal(text: str) -> Any:
+    """A word as the number or truth value that it spells, else as it is."""
+    for read in (int, float):
+        with contextlib.suppress(ValueError):
+            return read(text)
+    return {"true": True, "false": False}.get(text.lower(), text)
+
+
+def _as_text(values: dict[str, float | int | None]) -> str:
+    from backgrid.metrics import METRICS, format_metric, group_metrics
+
+    numbers = {name: math.nan if value is None else value for name, value in values.items()}
+    lines = []
+    for group, metrics in group_metrics(numbers).items():
+        lines += [group, *(f"  {METRICS[n].label:26}{format_metric(n, v):>14}" for n, v in metrics.items())]
+    return "\n".join(lines)

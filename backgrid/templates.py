@@ -1,0 +1,171 @@
+"""Notebook templates: where they are, what parameters they declare, and whether given values fit.
+
+A parameters cell (tag `parameters`) holds literals only, one `name: type = value  # unit or meaning` a line. To
+papermill the name of a parameter is code, so only declared names pass.
+"""
+
+import ast
+import datetime as dt
+import io
+import json
+import math
+import re
+import tokenize
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from backgrid.errors import ParameterError, did_you_mean, shown
+
+NOUNS = {
+    "str": "text",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "list": "a list",
+    "dict": "a mapping",
+}
+
+
+class Parameter(NamedTuple):
+    """One line of a parameters cell."""
+
+    type: str
+    default: Any
+    meaning: str
+
+
+def template_folders() -> list[Path]:
+    """Where templates are looked up: the working folder's notebooks, then those shipped with the package."""
+    package = Path(__file__).parent
+    installed = package / "notebooks"  # a wheel holds them here; a checkout has them beside the package
+    return [Path("notebooks"), installed if installed.is_dir() else package.parent / "notebooks"]
+
+
+def list_templates() -> dict[str, Path]:
+    """Name and path of every template; the working folder's own ones win."""
+    found: dict[str, Path] = {}
+    for folder in template_folders():
+        for path in sorted(folder.glob("report_*.ipynb")):
+            found.setdefault(path.stem, path)
+    return found
+
+
+def find_template(template: str | Path) -> Path:
+    """Path of a template given by name, or by a path ending in .ipynb.
+
+    Raises
+    ------
+    ParameterError
+        If there is none.
+    """
+    if str(template).endswith(".ipynb"):
+        if not Path(template).is_file():
+            raise ParameterError(f"there is no template {shown(str(template))}")
+        return Path(template)
+    if re.fullmatch(r"[A-Za-z0-9_-]{1,80}", str(template)):
+        for folder in template_folders():
+            if (folder / f"{template}.ipynb").is_file():
+                return folder / f"{template}.ipynb"
+    raise ParameterError(f"unknown template {shown(str(template))}{did_you_mean(str(template)[:80], list_templates())}")
+
+
+def read_parameters(path: Path) -> dict[str, Parameter]:
+    """The parameters that a template declares, in its order.
+
+    Raises
+    ------
+    ParameterError
+        If the file is no notebook, has no cell tagged `parameters`, or that cell holds anything but literals.
+    """
+    try:
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    except (ValueError, KeyError, TypeError, UnicodeDecodeError):
+        raise ParameterError(f"{path.name} is not a notebook") from None
+    tagged = [cell for cell in cells if "parameters" in cell.get("metadata", {}).get("tags", [])]
+    if len(tagged) != 1:
+        raise ParameterError(f"{path.name} needs one cell tagged 'parameters', it has {len(tagged)}")
+    source = "".join(tagged[0]["source"])
+    meanings = _comments(source)
+    try:
+        return dict(_declared(line, meanings) for line in ast.parse(source).body)
+    except (ValueError, SyntaxError) as error:
+        raise ParameterError(f"parameters cell of {path.name}: {error}") from None
+
+
+def check_parameters(declared: Mapping[str, Parameter], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The given values in their declared types.
+
+    Raises
+    ------
+    ParameterError
+        For a name that is not declared, or a value of another type.
+    """
+    for name in given:
+        if name not in declared:
+            raise ParameterError(f"unknown parameter {shown(name)}{did_you_mean(str(name)[:40], declared)}")
+    return {name: _checked(name, value, declared[name]) for name, value in given.items()}
+
+
+def parse_words(declared: Mapping[str, Parameter], words: Mapping[str, str]) -> dict[str, Any]:
+    """Values from words of a command line, read as their declared types; unknown names are left for the check."""
+    return {name: _parsed(name, text, declared[name]) if name in declared else text for name, text in words.items()}
+
+
+def _declared(line: ast.stmt, meanings: Mapping[int, str]) -> tuple[str, Parameter]:
+    if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and line.value is not None:
+        name, kind, value = line.target.id, ast.unparse(line.annotation), ast.literal_eval(line.value)
+    elif isinstance(line, ast.Assign) and len(line.targets) == 1 and isinstance(line.targets[0], ast.Name):
+        value = ast.literal_eval(line.value)
+        name, kind = line.targets[0].id, type(value).__name__
+    else:
+        raise ValueError(f"line {line.lineno} is not 'name: type = literal'")
+    if kind.removesuffix(" | None") not in NOUNS:
+        raise ValueError(f"line {line.lineno}: type {kind} is not one of {', '.join(NOUNS)}")
+    return name, Parameter(kind, value, meanings.get(line.end_lineno or line.lineno, ""))
+
+
+def _comments(source: str) -> dict[int, str]:
+    """Comment of each line."""
+    try:
+        tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
+    except (tokenize.TokenError, IndentationError):
+        return {}
+    return {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
+
+
+def _checked(name: str, value: Any, parameter: Parameter) -> Any:
+    """The value as its declared type: dates as ISO text, numpy numbers as Python's, whole numbers as floats."""
+    kind = parameter.type.removesuffix(" | None")
+    if value is None and (parameter.default is None or parameter.type.endswith(" | None")):
+        return None
+    value = value.item() if type(value).__module__ == "numpy" and hasattr(value, "item") else value
+    if kind == "str" and isinstance(value, (dt.date, Path)):
+        return str(value) if isinstance(value, Path) else value.isoformat()[:10]
+    if kind == "float" and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    wanted = {"str": str, "int": int, "float": float, "bool": bool, "list": list, "dict": dict}[kind]
+    if not isinstance(value, wanted) or (kind == "int" and isinstance(value, bool)):
+        raise ParameterError(f"{name} must be {NOUNS[kind]}, got {shown(value)} ({type(value).__name__})")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ParameterError(f"{name} must be finite, got {value}")
+    if kind in ("list", "dict"):
+        try:
+            return json.loads(json.dumps(value, allow_nan=False))
+        except (TypeError, ValueError):
+            raise ParameterError(f"{name} must hold plain numbers and text, got {shown(value)}") from None
+    return value
+
+
+def _parsed(name: str, text: str, parameter: Parameter) -> Any:
+    kind = parameter.type.removesuffix(" | None")
+    try:
+        if kind == "bool":
+            return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[text.lower()]
+        if kind == "int":
+            return int(text)
+        if kind == "float":
+            return float(text)
+        return json.loads(text) if kind in ("list", "dict") else text
+    except (KeyError, ValueError):
+        raise ParameterError(f"{name} must be {NOUNS[kind]}, got {shown(text)}") from None

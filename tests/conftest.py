@@ -1,0 +1,46 @@
+"""What the tests share: small bars, the sample prices, and folders of their own."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, settings
+
+from backgrid.data import fetch_ohlcv
+
+settings.register_profile(
+    "backgrid",
+    deadline=None,  # the first example compiles
+    derandomize=True,
+    max_examples=200,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("backgrid")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_folders(tmp_path_factory):
+    """No test reads or writes the user's cache and reports, nor the user's choice of a source."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BACKGRID_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("BACKGRID_REPORTS", str(tmp_path_factory.mktemp("reports")))
+        patch.delenv("BACKGRID_SOURCE", raising=False)
+        yield
+
+
+@pytest.fixture(scope="session")
+def bars():
+    """`bars(close=[...])` makes a valid frame; opens are the closes before where they are not given."""
+
+    def make(close, open=None, index=None):
+        close = np.asarray(close, dtype=float)
+        open = np.concatenate([close[:1], close[:-1]]) if open is None else np.asarray(open, dtype=float)
+        columns = {"Open": open, "High": np.maximum(open, close), "Low": np.minimum(open, close), "Close": close}
+        return pd.DataFrame(columns, index=pd.bdate_range("2023-01-02", periods=close.size) if index is None else index)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def aapl():
+    """AAPL 2023: 250 real daily bars."""
+    return fetch_ohlcv("AAPL", "2023-01-01", "2023-12-31", source="sample")

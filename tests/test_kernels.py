@@ -1,0 +1,257 @@
+"""Each kernel does what its plain twin does, to the bit the same without the compiler, and is compiled once a machine."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import plain
+import pytest
+
+from backgrid import _kernels
+from backgrid.engine import FILLS
+
+ROOT = Path(__file__).parents[1]
+REASONS = {_kernels.SIGNAL: "signal", _kernels.RUIN: "ruin", _kernels.OPEN: "open"}
+CONSTANTS = [100.0, 100.1, 0.1, 1 / 3, 1e-8, 1e8 / 3]
+FREE = {"fees": 0.0, "slippage": 0.0, "fixed_fee": 0.0, "cash": 1000.0, "whole_units": False}
+COSTS = {
+    "free": FREE,
+    "fees": {**FREE, "fees": 0.002},
+    "slippage": {**FREE, "slippage": 0.003},
+    "fixed_fee": {**FREE, "fixed_fee": 5.0},
+    "whole_units": {**FREE, "whole_units": True},
+    "all": {"fees": 0.002, "slippage": 0.003, "fixed_fee": 5.0, "cash": 5000.0, "whole_units": True},
+}
+
+
+def simulate(prices, target, fill, costs):
+    """The kernel on a frame."""
+    open_, close = prices["Open"].to_numpy().copy(), prices["Close"].to_numpy().copy()
+    return _kernels.simulate(open_, close, target, FILLS[fill], *costs.values())
+
+
+def rows(fills):
+    """Fills of the kernel as the twin writes them."""
+    return [plain.Fill(int(bar), units, price, fee, held, REASONS[code]) for bar, units, price, fee, held, code in fills]
+
+
+def assert_same(given, expected):
+    """Rows of equal bars and reasons, and of numbers equal to 1e-11."""
+    assert len(given) == len(expected)
+    for ours, theirs in zip(given, expected, strict=True):
+        for a, b in zip(ours, theirs, strict=True):
+            assert a == (b if isinstance(b, (int, str)) else pytest.approx(b, rel=1e-11, abs=1e-9))
+
+
+# ---- the moving average ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("constant", CONSTANTS)
+def test_mean_of_a_constant_is_the_constant_for_every_window(constant):
+    values = np.full(300, constant)
+    for window in range(1, 301):
+        means = _kernels.sma(values, window)
+        assert np.isnan(means[: window - 1]).all()
+        assert (means[window - 1 :] == constant).all()
+
+
+@pytest.mark.parametrize("window", [1, 2, 3, 7, 50, 119, 120])
+def test_mean_is_the_exact_mean_but_for_one_rounding(window):
+    for seed in range(10):
+        values = plain.random_bars(seed, 120)["Close"].to_numpy().copy()
+        means, exact = _kernels.sma(values, window), np.array(plain.sma(values, window))
+        assert (np.abs(means - exact)[window - 1 :] <= np.spacing(exact)[window - 1 :]).all()
+
+
+def test_a_spike_leaves_no_trace_once_it_has_left_the_window():
+    values = plain.random_bars(1, 400)["Close"].to_numpy().copy()
+    values[100] = 1e12
+    for window in (2, 20, 99):
+        means, exact = _kernels.sma(values, window), np.array(plain.sma(values, window))
+        assert (np.abs(means - exact)[window - 1 :] <= np.spacing(exact)[window - 1 :]).all()
+
+
+def test_mean_of_a_prefix_is_the_prefix_of_the_means_to_the_bit():
+    values = plain.random_bars(2, 300)["Close"].to_numpy().copy()
+    whole = _kernels.sma(values, 20)
+    for n_bars in (20, 21, 150, 299):
+        assert _kernels.sma(values[:n_bars].copy(), 20).tobytes() == whole[:n_bars].tobytes()
+
+
+# ---- the account -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("costs", COSTS.values(), ids=COSTS.keys())
+@pytest.mark.parametrize("fill", FILLS)
+@pytest.mark.parametrize("volatility", [0.02, 0.25])  # at 0.25 shorts are ruined now and then
+def test_simulate_keeps_the_account_of_its_twin(fill, costs, volatility):
+    for seed in range(20):
+        prices, target = plain.random_bars(seed, 120, volatility), plain.random_targets(seed)
+        equity, units, fills, ruin = simulate(prices, target, fill, costs)
+        expected = plain.simulate(prices["Open"].tolist(), prices["Close"].tolist(), target, fill=fill, **costs)
+        assert equity.tolist() == pytest.approx(expected[0], rel=1e-11, abs=1e-9)
+        assert units.tolist() == pytest.approx(expected[1], rel=1e-11, abs=1e-12)
+        assert_same([fill[:5] for fill in rows(fills)], [fill[:5] for fill in expected[2]])  # reasons: test_engine.py
+        assert ruin == expected[3]
+
+
+@pytest.mark.parametrize("costs", COSTS.values(), ids=COSTS.keys())
+@pytest.mark.parametrize("fill", FILLS)
+def test_trades_are_those_of_the_twin(fill, costs):
+    for seed in range(20):
+        prices, target = plain.random_bars(seed, 120, 0.1), plain.random_targets(seed)
+        close = prices["Close"].to_numpy()
+        _, _, fills, _ = simulate(prices, target, fill, costs)
+        trades = _kernels.pair_trades(fills, 119, close[-1])
+        given = [plain.Trade(int(row[0]), int(row[1]), *row[2:7], REASONS[row[7]]) for row in trades]
+        assert_same(given, plain.pair_trades(rows(fills), 119, close[-1]))
+
+
+def test_random_runs_hold_what_the_twins_are_to_be_compared_on():
+    """Ruin, open trades, resized and reversed positions all occur, or the two tests above prove little."""
+    ruins = opens = resized = reversed_ = 0
+    for seed in range(20):
+        prices, target = plain.random_bars(seed, 120, 0.25), plain.random_targets(seed)
+        _, _, fills, ruin = simulate(prices, target, "next_open", FREE)
+        held = np.concatenate([[0.0], fills[:, _kernels.FILL_HELD]])
+        ruins += ruin >= 0
+        opens += held[-1] != 0.0
+        resized += np.count_nonzero(held[1:] * held[:-1] > 0.0)
+        reversed_ += np.count_nonzero(np.diff(fills[:, _kernels.FILL_BAR]) == 0.0)
+    assert min(ruins, opens, resized, reversed_) >= 3
+
+
+@pytest.mark.parametrize("fill", FILLS)
+def test_equity_is_the_money_left_by_the_fills_and_the_units_held(fill):
+    for seed in range(20):
+        prices, target = plain.random_bars(seed), plain.random_targets(seed)
+        equity, units, fills, _ = simulate(prices, target, fill, COSTS["all"])
+        spent = np.zeros(120)
+        for bar, traded, price, fee, _, _ in fills:
+            spent[int(bar) :] += traded * price + fee
+        worth = 5000.0 - spent + units * prices["Close"].to_numpy()
+        assert equity[1:].tolist() == pytest.approx(worth[1:].tolist(), rel=1e-9)
+        assert equity[0] == 5000.0
+
+
+def test_simulate_and_pair_trades_of_nothing_are_empty():
+    prices = plain.random_bars(3, 5)
+    equity, units, fills, ruin = simulate(prices, np.zeros(5), "next_open", FREE)
+    assert (equity.tolist(), units.tolist(), fills.shape, ruin) == ([1000.0] * 5, [0.0] * 5, (0, 6), -1)
+    assert _kernels.pair_trades(fills, 4, 100.0).shape == (0, 8)
+
+
+# ---- compiled or not, and compiled once ------------------------------------------------------------------------------
+
+
+def python(code, **environment):
+    """What a fresh interpreter prints."""
+    return finished(start_python(code, **environment))
+
+
+def start_python(code, **environment):
+    return subprocess.Popen(
+        [sys.executable, "-P", "-W", "error", "-c", code],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]), **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finished(process):
+    out, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    return out.strip()
+
+
+def digest():
+    """One hash over the outputs of all kernels on 5 random series, 3 fills and all costs."""
+    seen = hashlib.sha256()
+    for seed in range(5):
+        prices, target = plain.random_bars(seed, 60, 0.1), plain.random_targets(seed, 60)
+        close = prices["Close"].to_numpy().copy()
+        seen.update(_kernels.sma(close, 7).tobytes())
+        for fill in FILLS:
+            for costs in COSTS.values():
+                equity, units, fills, ruin = simulate(prices, target, fill, costs)
+                trades = _kernels.pair_trades(fills, 59, close[-1])
+                seen.update(b"".join(part.tobytes() for part in (equity, units, fills, trades)) + str(ruin).encode())
+    return seen.hexdigest()
+
+
+def test_compiled_and_plain_kernels_agree_to_the_bit():
+    assert python("import test_kernels; print(test_kernels.digest())", NUMBA_DISABLE_JIT="1") == digest()
+
+
+# Prints where the kernels lie, where their machine code is kept, and how often it was found there or not.
+USE_A_KERNEL = """
+import numpy as np
+from backgrid import _kernels
+assert _kernels.sma(np.arange(1.0, 6.0), 2)[1:].tolist() == [1.5, 2.5, 3.5, 4.5]
+stats = _kernels.sma.stats
+print(_kernels.__file__, stats.cache_path, sum(stats.cache_hits.values()), sum(stats.cache_misses.values()), sep="|")
+"""
+COMPILED, LOADED = ["0", "1"], ["1", "0"]
+
+
+def use_a_kernel(**environment):
+    """File of the kernels, folder of the machine code, hits and misses."""
+    home, folder, *counts = python(USE_A_KERNEL, **environment).split("|")
+    return Path(home), Path(folder), counts
+
+
+def test_second_process_loads_what_the_first_compiled(tmp_path):
+    assert use_a_kernel(NUMBA_CACHE_DIR=str(tmp_path))[2] == COMPILED
+    assert use_a_kernel(NUMBA_CACHE_DIR=str(tmp_path))[2] == LOADED
+
+
+def test_four_processes_may_start_at_once_on_an_empty_cache(tmp_path):
+    started = [start_python(USE_A_KERNEL, NUMBA_CACHE_DIR=str(tmp_path)) for _ in range(4)]
+    assert len({finished(process).split("|")[1] for process in started}) == 1
+    assert use_a_kernel(NUMBA_CACHE_DIR=str(tmp_path))[2] == LOADED
+    assert [path.name for path in tmp_path.rglob("*tmp*")] == []
+
+
+@pytest.fixture
+def read_only_package(tmp_path):
+    """Environment of a copy of the package beside which numba cannot write, with a home of its own.
+
+    `__pycache__` is a plain file, which stops root too.
+    """
+    package, home = tmp_path / "lib" / "backgrid", tmp_path / "home"
+    shutil.copytree(ROOT / "backgrid", package, ignore=shutil.ignore_patterns("__pycache__", "*.parquet"))
+    (package / "__pycache__").write_text("not a folder")
+    home.mkdir()
+    cache = str(home / ".cache")
+    return {"PYTHONPATH": str(package.parent), "HOME": str(home), "XDG_CACHE_HOME": cache, "NUMBA_CACHE_DIR": ""}
+
+
+def test_read_only_package_keeps_its_code_in_the_users_cache_folder(read_only_package):
+    file, folder, counts = use_a_kernel(**read_only_package)
+    assert counts == COMPILED
+    assert file.is_relative_to(read_only_package["PYTHONPATH"])
+    assert folder.is_relative_to(read_only_package["XDG_CACHE_HOME"])
+    assert use_a_kernel(**read_only_package)[2] == LOADED
+
+
+def test_read_only_package_keeps_its_code_where_numba_cache_dir_says(read_only_package, tmp_path):
+    environment = {**read_only_package, "NUMBA_CACHE_DIR": str(tmp_path / "code")}
+    _, folder, counts = use_a_kernel(**environment)
+    assert counts == COMPILED and folder.is_relative_to(tmp_path / "code")
+    assert use_a_kernel(**environment)[2] == LOADED
+
+
+def test_without_any_writable_folder_kernels_work_and_say_what_to_set(read_only_package):
+    Path(read_only_package["XDG_CACHE_HOME"]).write_text("not a folder")
+    code = (
+        "import pytest, numpy as np\n"
+        "with pytest.warns(UserWarning, match='no writable folder for compiled code: set NUMBA_CACHE_DIR'):\n"
+        "    from backgrid import _kernels\n"
+        "print(_kernels.sma(np.ones(3), 2)[1:].tolist())\n"
+    )
+    assert python(code, **read_only_package) == "[1.0, 1.0]"
