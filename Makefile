@@ -11,7 +11,7 @@ INSTALL := $(RUN) uv pip install --python $(VENV_PYTHON) --constraint $(PINS) --
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:  # one .venv, one writer, also under make -j
-.PHONY: report test cover lab check bench pins clean help
+.PHONY: report test cover lab check bench notebooks pins clean help
 
 report: .venv/for-run  ## Run the AAPL report on the embedded sample; the last line is the path of report.html
 	@$(RUN) backgrid report $(ARGS)
@@ -33,6 +33,9 @@ check: .venv/for-test  ## Lint, formatting and types (mend the first two: ruff c
 
 bench: .venv/for-test  ## Measure the speeds that the README names
 	@$(VENV_PYTHON) tests/benchmarks/run.py $(ARGS)
+
+notebooks: .venv/for-test  ## Execute the numbered notebooks again, after a change of what they show
+	@$(RUN) nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/0*.ipynb
 
 pins: .venv/for-uv  ## Write constraints.txt after a change of pyproject.toml (all to the newest: ARGS=--upgrade)
 	@printf '%s\n' uv hatchling editables | $(RUN) uv pip compile pyproject.toml - --all-extras --output-file $(PINS) \
