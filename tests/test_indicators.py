@@ -37,7 +37,7 @@ def test_sma_equals_the_plain_twin_on_real_closes(aapl):
 
 def test_series_keeps_its_index_and_an_array_stays_an_array(aapl):
     line = sma(aapl["Close"], 20)
-    assert isinstance(line, pd.Series) and line.index is aapl.index
+    assert isinstance(line, pd.Series) and line.index.equals(aapl.index)
     assert isinstance(above(line, sma(aapl["Close"], 50)), pd.Series)
     assert isinstance(sma(aapl["Close"].to_numpy(), 20), np.ndarray)
     assert isinstance(above(np.ones(3), 0.5), np.ndarray)

@@ -43,7 +43,7 @@ def test_ma_crossover_is_long_while_the_fast_mean_is_above_the_slow_one(bars):
 def test_ma_crossover_is_nan_until_there_are_slow_window_bars(aapl):
     signals = ma_crossover(aapl)
     assert signals.isna().tolist() == [True] * 49 + [False] * 201
-    assert signals.index is aapl.index
+    assert signals.index.equals(aapl.index)
 
 
 def test_buy_and_hold_is_long_on_every_bar(aapl):
@@ -59,7 +59,7 @@ def test_calculated_signals_are_flat_while_warming_up():
 def test_calculated_signals_equal_the_plain_twin(aapl, windows):
     signals = calculate_ma_crossover_signals(aapl["Close"], *windows)
     assert signals.tolist() == plain.calculate_ma_crossover_signals(aapl["Close"].tolist(), *windows)
-    assert signals.index is aapl.index
+    assert signals.index.equals(aapl.index)
 
 
 @pytest.mark.parametrize("constant", [100.0, 100.1, 0.1, 1 / 3, 1e-8, 1e8 / 3])
