@@ -7,7 +7,8 @@ ARGS ?=
 VENV_PYTHON := .venv/bin/python
 RUN := $(VENV_PYTHON) -m
 PINS := constraints.txt
-INSTALL := $(RUN) uv pip install --python $(VENV_PYTHON) --constraint $(PINS) --build-constraint $(PINS) --compile-bytecode
+INSTALL := $(RUN) uv pip install --python $(VENV_PYTHON) --constraint $(PINS) --build-constraint $(PINS) \
+    --compile-bytecode
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:  # one .venv, one writer, also under make -j

@@ -27,8 +27,8 @@ def check_symbol(symbol: Any) -> str:
         if SYMBOL.fullmatch(upper):
             return upper
     raise ParameterError(
-        f"symbol {shown(symbol)} is not a ticker: up to {SYMBOL_LENGTH} letters and digits, single '.', '-' or '=' between "
-        "them and '^' in front, such as AAPL, ^GSPC, BRK-B, EURUSD=X"
+        f"symbol {shown(symbol)} is not a ticker: at most {SYMBOL_LENGTH} letters and digits, with single '.', '-' or "
+        "'=' between them and '^' in front, such as AAPL, ^GSPC, BRK-B, EURUSD=X"
     )
 
 
@@ -114,7 +114,7 @@ def check_prices(prices: pd.DataFrame | pd.Series) -> pd.DataFrame:
     needed = ["Close"] if isinstance(prices, pd.Series) else PRICE_COLUMNS
     _check_columns(frame, needed)
     index = _checked_index(frame.index)
-    columns = {name: _numbers(name, frame[name]) for name in (*needed, "Volume") if name in frame}
+    columns = {name: column_numbers(name, frame[name]) for name in (*needed, "Volume") if name in frame}
     for name in needed:
         _check_values(name, columns[name], index)
     if "High" in columns:
@@ -173,7 +173,8 @@ def _checked_index(index: pd.Index) -> pd.DatetimeIndex:
     return index if index.unit == "ns" and index.name == "Date" else index.as_unit("ns").rename("Date")
 
 
-def _numbers(name: str, column: pd.Series) -> np.ndarray:
+def column_numbers(name: str, column: pd.Series) -> np.ndarray:
+    """A column as floats, or PricesError if it holds anything else."""
     if column.dtype == np.float64:
         return column.to_numpy()
     if not pd.api.types.is_numeric_dtype(column.dtype) or pd.api.types.is_bool_dtype(column.dtype):

@@ -41,14 +41,12 @@ def main() -> None:
 def report(template: str, words: tuple, file: str | None, out: str | None) -> None:
     """Run TEMPLATE and print the path of its report.html."""
     with errors_as_exit_codes():
-        from backgrid.templates import find_template, parse_words, read_parameters
+        from backgrid.templates import check_parameters, find_template, parse_words, read_parameters
 
         declared = read_parameters(find_template(template))
-        given = {**_read_yaml(file), **parse_words(declared, dict(words))}
-        from backgrid.templates import check_parameters
+        given = check_parameters(declared, {**_read_yaml(file), **parse_words(declared, dict(words))})
 
-        check_parameters(declared, given)
-        from backgrid.report import run_report
+        from backgrid.report import run_report  # loads pandas and numba, which a misspelt name need not wait for
 
         click.echo(run_report(template, given, out=out).html)
 

@@ -21,6 +21,7 @@ from backgrid.bars import (
     check_prices,
     check_range,
     check_symbol,
+    column_numbers,
     cut_range,
     hash_bars,
     span_text,
@@ -96,8 +97,8 @@ def fetch_ohlcv(
         raw = cut_range(raw, first, last)
         if raw.empty:
             raise NoDataError(symbol, span, f"{name} has no bars in this range", "Check the dates, or widen the range.")
-        prices, adjustments = _adjust(raw, adjusted)
-        prices = check_prices(prices)
+        traded = check_prices(raw[[c for c in (*PRICE_COLUMNS, "Volume") if c in raw]])
+        prices, adjustments = _adjust(traded, raw, adjusted)
     except PricesError as error:
         if isinstance(error, DataFetchError):
             raise
@@ -201,13 +202,16 @@ def _tidy(raw: pd.DataFrame, interval: str) -> pd.DataFrame:
     known = [name for name in names.values() if name]
     if len(set(known)) < len(known):
         raise PricesError(f"two columns have the same meaning: {', '.join(map(str, raw.columns))}")
-    tidy = raw.rename(columns={c: n for c, n in names.items() if n})[[c for c in RAW_COLUMNS if c in known]]
-    if isinstance(tidy.index, pd.DatetimeIndex):
-        index = tidy.index.as_unit("ns").rename("Date")
+    found = {names[column]: column_numbers(str(column), raw[column]) for column in raw.columns if names[column]}
+    index = raw.index
+    if isinstance(index, pd.DatetimeIndex):
+        index = index.as_unit("ns").rename("Date")
         if interval.endswith(("d", "wk", "mo")):
-            index = index.tz_localize(None).normalize()
-        tidy = tidy.set_axis(index)
-    return tidy
+            sessions = index.tz_localize(None).normalize()
+            if index.is_unique and not sessions.is_unique:
+                raise PricesError(f"several bars lie within one day: interval {interval!r} is not theirs")
+            index = sessions
+    return pd.DataFrame({name: found[name] for name in RAW_COLUMNS if name in found}, index=index)
 
 
 def _drop_unfinished(raw: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
@@ -218,22 +222,20 @@ def _drop_unfinished(raw: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     return raw.iloc[:-1], [f"dropped the last bar {bar_text(raw.index, len(raw) - 1)}: it has no complete prices yet"]
 
 
-def _adjust(raw: pd.DataFrame, adjusted: bool) -> tuple[pd.DataFrame, list[str]]:
+def _adjust(traded: pd.DataFrame, raw: pd.DataFrame, adjusted: bool) -> tuple[pd.DataFrame, list[str]]:
     """Prices with dividends worked in, and a note of what was done."""
-    prices = raw[[c for c in (*PRICE_COLUMNS, "Volume") if c in raw]].copy()
     if not adjusted:
-        return prices, []
+        return traded, []
     if "Adj Close" not in raw:
-        return prices, ["not adjusted for dividends: the source gives no adjusted close"]
-    factor = raw["Adj Close"] / raw["Close"]
-    bad = np.flatnonzero(~(np.isfinite(factor.to_numpy(float)) & (factor.to_numpy(float) > 0.0)))
+        return traded, ["not adjusted for dividends: the source gives no adjusted close"]
+    factor = raw["Adj Close"].to_numpy() / raw["Close"].to_numpy()
+    bad = np.flatnonzero(~((factor > 0.0) & (factor < np.inf)))
     if bad.size:
-        raise PricesError(f"adjustment factor of {bar_text(raw.index, bad[0])} is {factor.iloc[bad[0]]}")
-    for column in PRICE_COLUMNS:  # one factor for all four keeps High >= Close >= Low exactly
-        if column in prices:
-            prices[column] = prices[column] * factor
-    steps = int((np.abs(np.diff(np.log(factor.to_numpy(float)))) > 1e-3).sum())
-    return prices, [f"adjusted by Adj Close / Close, {factor.iloc[0]:.4f} at the first bar, {steps} steps above 0.1 %"]
+        raise PricesError(f"Adj Close / Close of {bar_text(raw.index, int(bad[0]))} is {factor[bad[0]]}")
+    scaled = {name: traded[name] * factor for name in PRICE_COLUMNS}  # one factor for all four keeps High >= Close
+    steps = int((np.abs(np.diff(np.log(factor))) > 1e-3).sum())
+    note = f"adjusted by Adj Close / Close, {factor[0]:.4f} at the first bar, {steps} steps above 0.1 %"
+    return traded.assign(**scaled), [note]
 
 
 def _jumps(close: pd.Series) -> list[str]:

@@ -454,7 +454,9 @@ def format_value(value: float | None, unit: str) -> str:
     text = f"{value * 100 if unit == 'fraction' else value:,.{digits}f}"
     if not text.strip("-0.,"):
         text = text.lstrip("-")
-    return text.replace("-", "\u2212") + {"fraction": "\u202f%", "multiple": "\u202f×"}.get(unit, "")
+    return text.replace("-", "\u2212") + {"fraction": "\u202f%", "multiple": "\u202f×", "bars": "\u00a0bars"}.get(
+        unit, ""
+    )
 
 
 def group_metrics(metrics: Mapping[str, float]) -> dict[str, dict[str, float]]:

@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from IPython.display import display
 
 from backgrid import metrics as formulas
 from backgrid.bars import bar_text, longest_gap
 from backgrid.metrics import METRICS, format_metric, format_value, group_metrics
-from backgrid.result import BacktestResult
+from backgrid.result import RESULT_TYPE, BacktestResult
 from backgrid.strategies import describe_strategy
 
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -24,7 +23,6 @@ FILLED = {
     "next_close": "filled at the next close",
 }
 HEADLINE = ("cagr", "annual_volatility", "sharpe", "max_drawdown", "n_trades", "exposure")
-RESULT_TYPE = "application/vnd.backgrid.result"
 DETERMINING = ("backgrid", "numpy", "pandas", "numba", "matplotlib")
 
 
@@ -182,13 +180,15 @@ def provenance(result: BacktestResult) -> Html:
     rows = [
         ("raw bars, SHA-256", result.data.get("snapshot", "none")),
         ("traded bars, SHA-256", result.prices_hash),
-        *((f"{name} version", version) for name, version in versions().items()),
+        ("versions", ", ".join(f"{name} {version}" for name, version in versions().items())),
     ]
     return _table(("", "provenance"), rows, classes="facts")
 
 
 def record(result: BacktestResult) -> None:
     """Put the whole result into the notebook, for whoever reads it without running it; shown as one line."""
+    from IPython.display import display
+
     display({RESULT_TYPE: result.to_json(), "text/plain": repr(result)}, raw=True)
 
 

@@ -197,10 +197,11 @@ def rolling_chart(returns: pd.Series, periods_per_year: float, window: int | Non
     _time_axis(below, returns.index)
     chart.alt = f"Sharpe ratio and volatility over the last {window} bars"
     known = sharpe.dropna()
+    broken = " The line is broken where returns did not vary." if len(known) < len(sharpe) - window + 1 else ""
     chart.caption = (
         f"Over any {window} bars the Sharpe ratio was between {format_value(known.min(), 'ratio')} and "
         f"{format_value(known.max(), 'ratio')}; it was negative {format_value((known < 0.0).mean(), 'fraction')} "
-        "of the time. The line is broken where returns did not vary."
+        f"of the time.{broken}"
         if len(known)
         else f"Fewer than {window} bars with a varying return: there is nothing to roll over."
     )

@@ -4,7 +4,6 @@ The same request gives the same folder and the same bytes of report.ipynb, repor
 tools write about clocks, paths and ids is taken out, and only run_log.json tells when and how long.
 """
 
-import base64
 import datetime as dt
 import hashlib
 import importlib.metadata
@@ -18,28 +17,15 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
-from xml.etree import ElementTree
-
-import nbformat
-import papermill
-from nbclient.exceptions import DeadKernelError
-from nbconvert import HTMLExporter
-from nbconvert.preprocessors.sanitize import SanitizeHTML
-from papermill.exceptions import PapermillExecutionError
-from traitlets import default
-from traitlets.config import Config
 
 from backgrid.engine import backtest_request
 from backgrid.errors import ParameterError, ReportError, did_you_mean
 from backgrid.models import BacktestRequest, build_request
-from backgrid.page import RESULT_TYPE, versions
-from backgrid.result import BacktestResult
+from backgrid.page import versions
+from backgrid.result import RESULT_TYPE, BacktestResult
 from backgrid.settings import setting
 from backgrid.strategies import STRATEGIES, get_strategy, strategy_defaults
 from backgrid.templates import check_parameters, find_template, read_parameters
-
-PAGE = Path(__file__).parent / "html"
-SVG = "http://www.w3.org/2000/svg"
 
 
 class Report(NamedTuple):
@@ -106,12 +92,6 @@ def run_report(
         raise ReportError(f"cannot write {folder}: {error}. Free space, or give another folder.") from error
 
 
-def render_html(notebook: nbformat.NotebookNode) -> str:
-    """An executed notebook as one HTML page that needs nothing else."""
-    body, _ = ReportExporter().from_notebook_node(notebook)
-    return body
-
-
 # ---- from request to folder ------------------------------------------------------------------------------------------
 
 
@@ -135,10 +115,12 @@ def _folder_name(path: Path, complete: Mapping[str, Any], given: Mapping[str, An
 
 
 def _run(path: Path, complete: Mapping[str, Any], given: Mapping[str, Any], folder: Path, work: Path) -> Report:
+    from backgrid.notebook import execute_notebook, nbformat, render_html
+
     started, clock = dt.datetime.now(dt.UTC), time.perf_counter()
     partial = work / "report.ipynb"
     try:
-        notebook = _execute(path, partial, given)
+        notebook = execute_notebook(path, partial, given)
     except ReportError as error:
         failed = folder.with_name(f"{folder.name}.failed")
         _keep_failed(failed, partial, str(error))
@@ -163,36 +145,7 @@ def _run(path: Path, complete: Mapping[str, Any], given: Mapping[str, Any], fold
     return Report(folder, folder / "report.html", BacktestResult.from_json(recorded) if recorded else None)
 
 
-def _execute(path: Path, partial: Path, given: Mapping[str, Any]) -> nbformat.NotebookNode:
-    """The executed notebook without what differs from run to run; ReportError if it did not run to its end."""
-    with tempfile.TemporaryDirectory(prefix="bg-") as sockets:  # its own, since jupyter names sockets alike in all runs
-        config = Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel"}})
-        try:
-            notebook = papermill.execute_notebook(
-                path, partial, dict(given), kernel_name="python3", progress_bar=False, config=config
-            )
-        except PapermillExecutionError as error:
-            raise ReportError(
-                f"{path.stem}: cell {error.exec_count} failed with {error.ename}: {error.evalue}"
-            ) from error
-        except DeadKernelError as error:
-            raise ReportError(f"{path.stem}: the kernel died; it may have run out of memory") from error
-    return _settled(notebook)
-
-
-def _settled(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Without clocks, paths, ids and versions of tools."""
-    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    notebook.metadata = nbformat.from_dict({"kernelspec": kernel, "language_info": {"name": "python"}})
-    for number, cell in enumerate(notebook.cells):
-        tags = cell.metadata.get("tags")
-        cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
-        if "injected-parameters" in (tags or []):
-            cell["id"] = f"injected-{number:02d}"
-    return notebook
-
-
-def _recorded(notebook: nbformat.NotebookNode) -> str | None:
+def _recorded(notebook: Any) -> str | None:
     """The result that the notebook recorded last."""
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     found = [output["data"][RESULT_TYPE] for output in outputs if RESULT_TYPE in output.get("data", {})]
@@ -222,121 +175,3 @@ def _keep_failed(failed: Path, partial: Path, message: str) -> None:
     if partial.is_file():
         os.replace(partial, failed / "report.ipynb")
     (failed / "error.txt").write_text(message + "\n", encoding="utf-8")
-
-
-# ---- from notebook to page -------------------------------------------------------------------------------------------
-
-
-class ReportExporter(HTMLExporter):
-    """nbconvert exporter `backgrid`: one offline page, strict Content-Security-Policy, everything sanitised."""
-
-    export_from_notebook = "Backgrid report"
-
-    @default("template_name")
-    def _template_name_default(self) -> str:
-        return PAGE.name
-
-    @default("extra_template_basedirs")
-    def _extra_template_basedirs_default(self) -> list[str]:
-        return [str(PAGE.parent)]
-
-    @default("anchor_link_text")
-    def _anchor_link_text_default(self) -> str:
-        return "#"
-
-    @property
-    def default_config(self) -> Config:
-        own = Config({"TagRemovePreprocessor": {"enabled": True, "remove_cell_tags": {"notebook-only"}}})
-        own.merge(super().default_config)
-        return own
-
-    def default_filters(self) -> Any:
-        yield from super().default_filters()
-        yield "safe_html", _sanitizer().sanitize_html_tags
-        yield "safe_svg", safe_svg
-
-    def from_notebook_node(self, nb: Any, resources: Any = None, **kwargs: Any) -> Any:
-        script = (PAGE / "script.js").read_text(encoding="utf-8")
-        page = {
-            "style": (PAGE / "style.css").read_text(encoding="utf-8"),
-            "script": script,
-            "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-            "title": nb.metadata.get("title") or (resources or {}).get("metadata", {}).get("name", "Report"),
-            "contents": _contents(nb),
-        }
-        return super().from_notebook_node(nb, {**(resources or {}), "page": page}, **kwargs)
-
-
-def safe_svg(svg: str) -> str:
-    """An SVG drawing without anything that can run or load: known elements and harmless attributes only."""
-    try:
-        root = ElementTree.fromstring(svg)
-    except ElementTree.ParseError:
-        return ""
-    ElementTree.register_namespace("", SVG)
-    ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
-    _strip(root)
-    return ElementTree.tostring(root, encoding="unicode")
-
-
-SHAPES = ["path", "rect", "circle", "line", "polyline", "text", "tspan", "use"]
-DRAWN = {f"{{{SVG}}}{name}" for name in ["svg", "g", "defs", "clipPath", "title", *SHAPES]}
-
-
-def _strip(element: ElementTree.Element) -> None:
-    for name, value in list(element.attrib.items()):
-        plain = name.rsplit("}", 1)[-1].lower()
-        foreign = plain == "href" and not value.startswith("#")
-        if plain.startswith("on") or foreign or re.search(r"url\(\s*['\"]?[^#'\"\s]|expression|javascript:", value):
-            del element.attrib[name]
-    for child in list(element):
-        if child.tag not in DRAWN:
-            if child.tag != f"{{{SVG}}}style":
-                element.remove(child)
-                continue
-            child.text = "" if re.search(r"@import|url\(", child.text or "") else child.text
-        _strip(child)
-
-
-def _contents(notebook: Any) -> list[tuple[str, str]]:
-    """Anchor and text of each second-level heading; anchors as nbconvert makes them."""
-    markdown = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
-    headings = re.findall(r"^##\s+(.+?)\s*$", markdown, flags=re.MULTILINE)
-    return [(heading.replace(" ", "-"), heading) for heading in headings]
-
-
-def _sanitizer() -> SanitizeHTML:
-    drawing = ["svg", "polyline", "path", "g", "line"]
-    tables = ["table", "caption", "thead", "tbody", "tr", "th", "td"]
-    blocks = [
-        "p",
-        "div",
-        "header",
-        "h1",
-        "h2",
-        "h3",
-        "h4",
-        "ul",
-        "ol",
-        "li",
-        "dl",
-        "dt",
-        "dd",
-        "pre",
-        "hr",
-        "blockquote",
-    ]
-    inline = ["a", "b", "br", "code", "em", "i", "small", "span", "strong"]
-    folds = ["details", "summary", "figure", "figcaption"]
-    common = ["class", "id", "style", "title", "role", "aria-label", "aria-hidden", "tabindex"]
-    drawn = ["viewBox", "width", "height", "points", "d", "fill", "stroke", "stroke-width"]
-    return SanitizeHTML(
-        tags=[*drawing, *tables, *blocks, *inline, *folds],
-        attributes={
-            "*": common,
-            "a": ["href"],
-            "th": ["scope", "colspan", "rowspan"],
-            "td": ["colspan", "rowspan"],
-            **dict.fromkeys(drawing, drawn),
-        },
-    )

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 BOOKED = ("entry_bar", "exit_bar", "units", "entry_price", "exit_price", "fees", "pnl", "exit_reason")
 EXIT_REASONS = ("signal", "ruin", "open")  # by the codes of _kernels.py
+RESULT_TYPE = "application/vnd.backgrid.result"  # of a result recorded in a notebook
 HEADLINE = ("total_return", "cagr", "annual_volatility", "sharpe", "max_drawdown", "n_trades", "exposure", "fees_paid")
 
 

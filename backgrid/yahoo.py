@@ -57,7 +57,9 @@ def _cache_folder() -> Path:
     return Path(setting("BACKGRID_CACHE")) / "yfinance"
 
 
-# ---------------------------------------------------------------------------------------------- download
+# ---- download --------------------------------------------------------------------------------------------------------
+
+
 def fetch_yahoo(
     symbol: str, first: dt.date | None, last: dt.date | None, interval: str
 ) -> tuple[pd.DataFrame, list[str]]:
@@ -150,7 +152,9 @@ def _as_raw_bars(bars: pd.DataFrame, result: Any, interval: str) -> pd.DataFrame
     return bars
 
 
-# ---------------------------------------------------------------------------------------------- yfinance, tamed
+# ---- yfinance, tamed -------------------------------------------------------------------------------------------------
+
+
 @contextlib.contextmanager
 def _quiet_yfinance(answers: list[Any]) -> Iterator[Any]:
     """yfinance that raises, says nothing and has forgotten earlier answers; chart answers go to `answers`.
@@ -221,7 +225,9 @@ def _at(tree: Any, *path: str | int) -> Any:
     return tree
 
 
-# ---------------------------------------------------------------------------------------------- what went wrong
+# ---- what went wrong -------------------------------------------------------------------------------------------------
+
+
 def _as_fetch_error(error: Exception, status: int, answer: Any, symbol: str, span: str) -> tuple[DataFetchError, bool]:
     """What a failed try means, and whether another one may go better."""
     name = type(error).__name__
@@ -252,7 +258,9 @@ def _is_lost_connection(error: Exception) -> bool:
     return isinstance(error, OSError) and not isinstance(error, ValueError) and not answered
 
 
-# ---------------------------------------------------------------------------------------------- the last bar
+# ---- the last bar ----------------------------------------------------------------------------------------------------
+
+
 def _is_unfinished(label: pd.Timestamp, interval: str, meta: Any, now: pd.Timestamp | None = None) -> bool:
     """Whether the bar of that label was still traded: by Yahoo's clock, and by ours less Yahoo's lag.
 
