@@ -12,17 +12,14 @@ INSTALL := $(RUN) uv pip install --python $(VENV_PYTHON) --constraint $(PINS) --
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:  # one .venv, one writer, also under make -j
-.PHONY: report test cover lab check bench notebooks pins clean help
+.PHONY: report test lab check bench notebooks pins clean help
 
 report: .venv/for-run  ## Run the AAPL report on the embedded sample; the last line is the path of report.html
 	@$(RUN) backgrid report $(ARGS)
 
 test: .venv/for-test  ## Run all tests, the notebooks and the import rules (one of them: ARGS="-k sharpe")
-	@$(RUN) pytest $(ARGS)
-
-cover: .venv/for-test  ## The same, and refuse a core module of which less than 95 % of the lines ran
 	@$(RUN) coverage run -m pytest $(ARGS)
-	@$(RUN) coverage report
+	@test -n "$(ARGS)" || $(RUN) coverage report --skip-covered
 
 lab: .venv/for-lab  ## Open JupyterLab on notebooks/
 	@$(RUN) jupyterlab $(ARGS) notebooks

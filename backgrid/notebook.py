@@ -53,7 +53,13 @@ def execute_notebook(path: Path, partial: Path, parameters: Mapping[str, Any]) -
         config = Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel"}})
         try:
             notebook = papermill.execute_notebook(
-                path, partial, dict(parameters), kernel_name="python3", progress_bar=False, config=config
+                path,
+                partial,
+                dict(parameters),
+                kernel_name="python3",
+                progress_bar=False,
+                config=config,
+                shutdown_kernel="immediate",  # a second less than asking it to
             )
         except PapermillExecutionError as error:
             raise ReportError(

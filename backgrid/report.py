@@ -6,16 +6,19 @@ tools write about clocks, paths and ids is taken out, and only run_log.json tell
 
 import datetime as dt
 import hashlib
+import importlib
 import importlib.metadata
 import inspect
 import json
 import os
 import re
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from backgrid.engine import backtest_request
@@ -115,12 +118,11 @@ def _folder_name(path: Path, complete: Mapping[str, Any], given: Mapping[str, An
 
 
 def _run(path: Path, complete: Mapping[str, Any], given: Mapping[str, Any], folder: Path, work: Path) -> Report:
-    from backgrid.notebook import execute_notebook, nbformat, render_html
-
+    tools = _notebook_tools()
     started, clock = dt.datetime.now(dt.UTC), time.perf_counter()
     partial = work / "report.ipynb"
     try:
-        notebook = execute_notebook(path, partial, given)
+        notebook = tools.execute_notebook(path, partial, given)
     except ReportError as error:
         failed = folder.with_name(f"{folder.name}.failed")
         _keep_failed(failed, partial, str(error))
@@ -133,8 +135,8 @@ def _run(path: Path, complete: Mapping[str, Any], given: Mapping[str, Any], fold
         "result.json": (recorded or "null") + "\n",
         "provenance.json": json.dumps(_provenance(path, complete, recorded), indent=2) + "\n",
         "run_log.json": json.dumps({"started": started.isoformat(), "seconds": time.perf_counter() - clock}) + "\n",
-        "report.ipynb": nbformat.writes(notebook) + "\n",
-        "report.html": render_html(notebook),
+        "report.ipynb": tools.nbformat.writes(notebook) + "\n",
+        "report.html": tools.render_html(notebook),
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
@@ -143,6 +145,22 @@ def _run(path: Path, complete: Mapping[str, Any], given: Mapping[str, Any], fold
         os.replace(work / name, folder / name)
     shutil.rmtree(folder.with_name(f"{folder.name}.failed"), ignore_errors=True)
     return Report(folder, folder / "report.html", BacktestResult.from_json(recorded) if recorded else None)
+
+
+def _notebook_tools() -> ModuleType:
+    """`backgrid.notebook`, imported without rfc3987_syntax.
+
+    jsonschema, behind nbformat, looks for that package to check a format which notebooks do not have, and its import
+    compiles a grammar for 0.9 s: a quarter of a report.
+    """
+    missing = "rfc3987_syntax" not in sys.modules
+    if missing:
+        sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]  # makes its import fail at once
+    try:
+        return importlib.import_module("backgrid.notebook")
+    finally:
+        if missing:
+            del sys.modules["rfc3987_syntax"]
 
 
 def _recorded(notebook: Any) -> str | None:

@@ -170,9 +170,9 @@ def select_params(strategy: str, **offered: Any) -> dict[str, Any]:
 
 
 def call_strategy(function: Callable, bars: pd.DataFrame, params: Mapping[str, Any]) -> Any:
-    """What the strategy returns for these prices; a shallow copy, so that it cannot change the caller's frame."""
+    """What the strategy returns for a copy of these prices, so that it cannot change the caller's."""
     first = next(iter(inspect.signature(function).parameters))
-    return function(bars["Close"] if first == "close" else bars.copy(deep=False), **params)
+    return function(bars["Close"].copy() if first == "close" else bars.copy(), **params)
 
 
 def function_name(function: Callable) -> str:
