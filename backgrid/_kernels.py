@@ -126,6 +126,8 @@ def simulate(open_, close, target, timing, fees, slippage, fixed_fee, cash, whol
             ruin = t
             if held != 0.0:
                 account, held, n_fills = _fill(fills, n_fills, t, account, held, 0.0, close[t], 0.0, 0.0, 0.0, RUIN)
+            else:  # the fill of this bar left nothing
+                fills[n_fills - 1, FILL_REASON] = RUIN
             equity[t:], units[t:] = 0.0, 0.0
             break
     equity[0] = cash

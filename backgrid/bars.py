@@ -112,8 +112,10 @@ def check_prices(prices: pd.DataFrame | pd.Series) -> pd.DataFrame:
     frame = prices.to_frame("Close") if isinstance(prices, pd.Series) else prices.copy(deep=False)
     frame.attrs = {}  # pandas would copy them deeply at every access to a column
     needed = ["Close"] if isinstance(prices, pd.Series) else PRICE_COLUMNS
-    _check_columns(frame, needed)
-    index = _checked_index(frame.index)
+    check_columns(frame, needed)
+    if len(frame) < 2:
+        raise TooFewBarsError(f"a backtest needs two bars at least, got {len(frame)}")
+    index = check_index(frame.index)
     columns = {name: column_numbers(name, frame[name]) for name in (*needed, "Volume") if name in frame}
     for name in needed:
         _check_values(name, columns[name], index)
@@ -146,7 +148,8 @@ def bar_text(index: pd.Index, at: int) -> str:
     return f"{label:%Y-%m-%d}" if label.tz is None and label == label.normalize() else f"{label:%Y-%m-%d %H:%M}"
 
 
-def _check_columns(frame: pd.DataFrame, needed: list[str]) -> None:
+def check_columns(frame: pd.DataFrame, needed: list[str]) -> None:
+    """PricesError unless the frame has each needed column, once."""
     if isinstance(frame.columns, pd.MultiIndex):
         raise PricesError("prices have two levels of columns: select one symbol first, such as prices['AAPL']")
     if not frame.columns.is_unique:
@@ -158,9 +161,8 @@ def _check_columns(frame: pd.DataFrame, needed: list[str]) -> None:
         raise PricesError(f"prices lack {', '.join(missing)}: they have {have}; rename, or pass a Series of closes")
 
 
-def _checked_index(index: pd.Index) -> pd.DatetimeIndex:
-    if len(index) < 2:
-        raise TooFewBarsError(f"a backtest needs two bars at least, got {len(index)}")
+def check_index(index: pd.Index) -> pd.DatetimeIndex:
+    """Dates in nanoseconds under the name Date, or PricesError naming the first that is missing, unsorted or twice."""
     if not isinstance(index, pd.DatetimeIndex):
         raise PricesError(f"prices need a DatetimeIndex, got {type(index).__name__} of {index.dtype}")
     if index.hasnans:
@@ -170,7 +172,12 @@ def _checked_index(index: pd.Index) -> pd.DatetimeIndex:
         raise PricesError(f"dates are not sorted: {bar_text(index, at)} comes after {bar_text(index, at - 1)}")
     if not index.is_unique:
         raise PricesError(f"the date {bar_text(index, int(np.flatnonzero(index.duplicated())[0]))} stands twice")
-    return index if index.unit == "ns" and index.name == "Date" else index.as_unit("ns").rename("Date")
+    if index.unit == "ns" and index.name == "Date":
+        return index
+    try:
+        return index.as_unit("ns").rename("Date")
+    except pd.errors.OutOfBoundsDatetime:
+        raise PricesError(f"dates must lie in 1678..2261, got {index[0]:%Y-%m-%d}..{index[-1]:%Y-%m-%d}") from None
 
 
 def column_numbers(name: str, column: pd.Series) -> np.ndarray:

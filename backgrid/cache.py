@@ -4,6 +4,7 @@ A file is replaced at once, so that any number of processes may read and write i
 number in it (a flipped byte in a Parquet file mostly reads back as another price). A damaged file is moved aside.
 """
 
+import contextlib
 import datetime as dt
 import hashlib
 import json
@@ -43,9 +44,10 @@ def cached_bars(
     """
     key = hashlib.sha256(f"{symbol}|{interval}|{first}|{last}".encode()).hexdigest()[:16]
     path = _folder("prices") / f"{symbol}_{interval}_{key}.parquet"
-    kept = _read_bars(path)
-    if kept and kept[1]["key"] == key and _still_good(last, kept[1]["fetched"]):
-        os.utime(path)  # what was used last is evicted last
+    kept = _read_bars(path, "key", key)
+    if kept and _still_good(last, kept[1]["fetched"]):
+        with contextlib.suppress(FileNotFoundError):  # another process has evicted it meanwhile
+            os.utime(path)  # what was used last is evicted last
         return kept[0], kept[1]["notes"]
     fetched = time.time()
     raw, notes = download(symbol, first, last, interval)
@@ -67,8 +69,8 @@ def load_snapshot(snapshot: str) -> pd.DataFrame | None:
     """Raw bars kept under this hash; None if there are none, or they are no longer what was kept."""
     if not re.fullmatch(r"[0-9a-f]{64}", snapshot):
         return None
-    kept = _read_bars(_folder("snapshots") / f"{snapshot}.parquet")
-    return kept[0] if kept and kept[1]["content"] == snapshot else None
+    kept = _read_bars(_folder("snapshots") / f"{snapshot}.parquet", "content", snapshot)
+    return kept[0] if kept else None
 
 
 def _still_good(last: dt.date | None, fetched: float) -> bool:
@@ -118,28 +120,37 @@ def _write_bars(path: Path, raw: pd.DataFrame, facts: dict) -> None:
         raise BackgridError(f"cannot write {path.parent}: {error}. Free space, or set BACKGRID_CACHE.") from error
 
 
-def _read_bars(path: Path) -> tuple[pd.DataFrame, dict] | None:
-    """Bars and facts of a file, or None after moving a damaged one aside."""
+def _read_bars(path: Path, fact: str, wanted: str) -> tuple[pd.DataFrame, dict] | None:
+    """Bars and facts of a file, or None after moving aside one that is damaged or belongs elsewhere."""
+    import pyarrow
     import pyarrow.parquet
 
     try:
-        table = pyarrow.parquet.read_table(path)
+        content = path.read_bytes()  # at once: another process may put a new file in its place
+        table = pyarrow.parquet.read_table(pyarrow.BufferReader(content))
         sealed = json.loads(table.schema.metadata[b"backgrid"])
         raw = table.to_pandas()
-        if _sealed(raw, {k: v for k, v in sealed.items() if k not in ("content", "checksum")}) == sealed:
+        facts = {name: value for name, value in sealed.items() if name not in ("content", "checksum")}
+        if _sealed(raw, facts) == sealed and sealed[fact] == wanted:
             return raw, sealed
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except Exception as error:  # a damaged file can make pyarrow raise anything
         log.debug("%s cannot be read: %s", path, error)
+    _move_aside(path)
+    return None
+
+
+def _move_aside(path: Path) -> None:
     aside = _folder("quarantine") / f"{path.name}.{time.time_ns()}"
-    aside.parent.mkdir(parents=True, exist_ok=True)
     try:
+        aside.parent.mkdir(parents=True, exist_ok=True)
         os.replace(path, aside)
         log.warning("%s is damaged: moved aside to %s", path, aside)
     except FileNotFoundError:  # another process was quicker
         pass
-    return None
+    except OSError as error:
+        raise BackgridError(f"{path} is damaged and cannot be moved aside: {error}. Remove it by hand.") from error
 
 
 def _sealed(raw: pd.DataFrame, facts: dict) -> dict:

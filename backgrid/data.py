@@ -17,6 +17,8 @@ import pandas as pd
 from backgrid.bars import (
     PRICE_COLUMNS,
     bar_text,
+    check_columns,
+    check_index,
     check_interval,
     check_prices,
     check_range,
@@ -93,8 +95,7 @@ def fetch_ohlcv(
     raw, name, notes = _read_source(source, symbol, first, last, interval)
     span = span_text(first, last)
     try:
-        raw, dropped = _drop_unfinished(_tidy(raw, interval))
-        raw = cut_range(raw, first, last)
+        raw, dropped = _tidy_range(raw, first, last, interval) if len(raw) else (raw, [])
         if raw.empty:
             raise NoDataError(symbol, span, f"{name} has no bars in this range", "Check the dates, or widen the range.")
         traded = check_prices(raw[[c for c in (*PRICE_COLUMNS, "Volume") if c in raw]])
@@ -187,39 +188,53 @@ def _read_file(path: Path, symbol: str, span: str) -> pd.DataFrame:
         cause = f"{path.name} has {len(dates) or 'no'} date column{'s' if len(dates) > 1 else ''}"
         raise BadDataError(symbol, span, cause, "Name one column Date.")
     try:
-        return frame.set_index(pd.DatetimeIndex(pd.to_datetime(frame[dates[0]]))).drop(columns=dates)
+        return frame.drop(columns=dates).set_axis(_iso_dates(frame[dates[0]]))
     except (ValueError, TypeError) as error:
-        raise BadDataError(symbol, span, f"{path.name}: {error}", "Write dates as 2023-12-31.") from error
+        cause = f"{path.name}: {str(error).splitlines()[0]}"
+        raise BadDataError(symbol, span, cause, "Write dates as 2023-12-31, times with one time zone.") from error
+
+
+def _iso_dates(column: pd.Series) -> pd.DatetimeIndex:
+    """Dates from ISO text; numbers could be days, seconds or nanoseconds, and 03/01/2023 is two dates."""
+    if pd.api.types.is_datetime64_any_dtype(column.dtype) or column.empty:
+        return pd.DatetimeIndex(column)
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        raise ValueError(f"column {column.name} holds {column.dtype}, not dates")
+    return pd.DatetimeIndex(pd.to_datetime(column, format="ISO8601"))
 
 
 # ---- from raw bars to prices -----------------------------------------------------------------------------------------
 
 
+def _tidy_range(
+    raw: pd.DataFrame, first: dt.date | None, last: dt.date | None, interval: str
+) -> tuple[pd.DataFrame, list[str]]:
+    """The bars of a range in our form, without a last one that has no prices yet, and a note of that."""
+    whole = _tidy(raw, interval)
+    bars = cut_range(whole, first, last)
+    if bars.empty or bars.index[-1] != whole.index[-1] or not bars.iloc[-1][PRICE_COLUMNS].isna().any():
+        return bars, []
+    return bars.iloc[:-1], [
+        f"dropped the last bar {bar_text(bars.index, len(bars) - 1)}: it has no complete prices yet"
+    ]
+
+
 def _tidy(raw: pd.DataFrame, interval: str) -> pd.DataFrame:
-    """Known columns under their usual names and in their usual order, index Date in nanoseconds."""
+    """Known columns as floats under their usual names and in their usual order, index Date in nanoseconds."""
     usual = {name.lower().replace(" ", "_"): name for name in RAW_COLUMNS}
     names = {column: usual.get(str(column).strip().lower().replace(" ", "_")) for column in raw.columns}
     known = [name for name in names.values() if name]
     if len(set(known)) < len(known):
         raise PricesError(f"two columns have the same meaning: {', '.join(map(str, raw.columns))}")
-    found = {names[column]: column_numbers(str(column), raw[column]) for column in raw.columns if names[column]}
-    index = raw.index
-    if isinstance(index, pd.DatetimeIndex):
-        index = index.as_unit("ns").rename("Date")
-        if interval.endswith(("d", "wk", "mo")):
-            sessions = index.tz_localize(None).normalize()
-            if index.is_unique and not sessions.is_unique:
-                raise PricesError(f"several bars lie within one day: interval {interval!r} is not theirs")
-            index = sessions
-    return pd.DataFrame({name: found[name] for name in RAW_COLUMNS if name in found}, index=index)
-
-
-def _drop_unfinished(raw: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """Without a last bar that has no prices yet."""
-    prices = [c for c in PRICE_COLUMNS if c in raw]
-    if raw.empty or not raw.iloc[-1][prices].isna().any():
-        return raw, []
-    return raw.iloc[:-1], [f"dropped the last bar {bar_text(raw.index, len(raw) - 1)}: it has no complete prices yet"]
+    renamed = raw.rename(columns={column: name for column, name in names.items() if name})
+    check_columns(renamed, PRICE_COLUMNS)
+    index = check_index(renamed.index)
+    if interval.endswith(("d", "wk", "mo")):
+        sessions = index.tz_localize(None).normalize()
+        if not sessions.is_unique:
+            raise PricesError(f"several bars lie within one day: interval {interval!r} is not theirs")
+        index = sessions
+    return pd.DataFrame({n: column_numbers(n, renamed[n]) for n in RAW_COLUMNS if n in renamed}, index=index)
 
 
 def _adjust(traded: pd.DataFrame, raw: pd.DataFrame, adjusted: bool) -> tuple[pd.DataFrame, list[str]]:

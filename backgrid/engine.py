@@ -81,8 +81,7 @@ def run_backtest(
     ParameterError
         For any other argument, naming it.
     """
-    if fill not in FILLS:
-        raise ParameterError(f"unknown fill {shown(fill)}{did_you_mean(str(fill)[:20], FILLS)}")
+    timing = _timing(fill)
     if not isinstance(whole_units, (bool, np.bool_)):
         raise ParameterError(f"whole_units must be True or False, got {shown(whole_units)}")
     bars = check_prices(prices)
@@ -107,7 +106,7 @@ def run_backtest(
         np.array(opens),
         np.array(close),
         target,
-        FILLS[fill],
+        timing,
         settings["fees"],
         settings["slippage"],
         settings["fixed_fee"],
@@ -211,8 +210,7 @@ def calculate_returns(
     PricesError, ParameterError
         As `run_backtest`.
     """
-    if fill not in FILLS:
-        raise ParameterError(f"unknown fill {shown(fill)}{did_you_mean(str(fill)[:20], FILLS)}")
+    _timing(fill)
     bars = check_prices(prices)
     weight = _checked_target(signals, bars.index, "signals")
     close = bars["Close"].to_numpy()
@@ -233,6 +231,13 @@ def calculate_returns(
 # ---- what goes in ----------------------------------------------------------------------------------------------------
 
 
+def _timing(fill: Any) -> int:
+    """The kernel's code of a fill."""
+    if not isinstance(fill, str) or fill not in FILLS:
+        raise ParameterError(f"unknown fill {shown(fill)}{did_you_mean(str(fill)[:20], FILLS)}")
+    return FILLS[fill]
+
+
 def _target(strategy: Strategy, bars: pd.DataFrame, params: Any) -> tuple[str, dict[str, Any], np.ndarray]:
     """Name, complete parameters and target positions of whatever was given as a strategy."""
     if not isinstance(strategy, str) and not callable(strategy):
@@ -243,7 +248,8 @@ def _target(strategy: Strategy, bars: pd.DataFrame, params: Any) -> tuple[str, d
     name = function_name(function)
     complete = complete_params(function, params)
     target = _checked_target(call_strategy(function, bars, complete), bars.index, name, complete)
-    return name, {key: getattr(value, "item", lambda v=value: v)() for key, value in complete.items()}, target
+    plain = {key: value.item() if isinstance(value, np.generic) else value for key, value in complete.items()}
+    return name, plain, target
 
 
 def _checked_target(signals: Any, index: pd.DatetimeIndex, name: str, params: Mapping | None = None) -> np.ndarray:
@@ -254,11 +260,17 @@ def _checked_target(signals: Any, index: pd.DatetimeIndex, name: str, params: Ma
     if labelled and not signals.index.equals(index):
         raise ParameterError(f"{name}: the index of the target positions is not that of the prices")
     try:
-        target = np.array(signals, dtype=np.float64)
-    except (TypeError, ValueError):
+        array = np.asarray(signals)
+    except ValueError:  # rows of different lengths
         raise ParameterError(f"{name}: target positions must be numbers, got {shown(signals)}") from None
-    if target.shape != (len(index),):
-        raise ParameterError(f"{name}: need one target position a bar, {len(index)}, got shape {target.shape}")
+    if array.shape != (len(index),):
+        raise ParameterError(f"{name}: need one target position a bar, {len(index)}, got shape {array.shape}")
+    if isinstance(signals, pd.Series) and isinstance(signals.dtype, pd.api.extensions.ExtensionDtype):
+        array = signals.to_numpy(dtype=object if array.dtype.kind == "O" else None, na_value=np.nan)
+        array = array.astype(float) if pd.api.types.is_numeric_dtype(signals.dtype) else array
+    if array.dtype.kind not in "biuf":
+        raise ParameterError(f"{name}: target positions must be numbers, got {shown(signals)}")
+    target = array.astype(np.float64)
     missing = np.isnan(target)
     outside = np.flatnonzero(~missing & ~(np.abs(target) <= 1.0))
     if outside.size:

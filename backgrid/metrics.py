@@ -28,7 +28,8 @@ import numpy as np
 from backgrid.errors import ParameterError
 
 NAN = float("nan")
-LARGEST_RATIO = 1e6  # beyond this a ratio is rounding noise: 60 returns of 0.001 have a std of 1e-18, not 0
+LARGEST_RATIO = 1e6  # beyond this a ratio is rounding noise
+ROUNDING = 1e-14  # returns of an account that grows steadily differ by this much and less
 
 
 class Metric(NamedTuple):
@@ -223,7 +224,7 @@ def annual_volatility(returns, periods_per_year):
 @metric("Ratios", "Sharpe", "ratio")
 def sharpe(excess, periods_per_year):
     """mean(e) / std(e, ddof 1) * sqrt(A); per bar; undefined where e does not vary."""
-    if excess.size < 2 or np.ptp(excess) == 0.0:
+    if not _varies(excess):
         return NAN
     return _ratio(_mean(excess) * math.sqrt(periods_per_year), _std(excess))
 
@@ -373,7 +374,7 @@ def avg_trade_duration(bars_held):
 @metric("Trades", "SQN", "ratio")
 def sqn(pnl):
     """sqrt(n) * mean(pnl) / std(pnl, ddof 1), n closed trades; per trade."""
-    if pnl.size < 2 or np.ptp(pnl) == 0.0:
+    if not _varies(pnl):
         return NAN
     return _ratio(math.sqrt(pnl.size) * _mean(pnl), _std(pnl))
 
@@ -424,7 +425,7 @@ def alpha(excess, benchmark_excess, periods_per_year):
 @metric("Benchmark", "Beta", "ratio")
 def beta(excess, benchmark_excess):
     """cov(e, b's excess) / var(b's excess); per bar; undefined where b does not vary."""
-    if excess.size < 2 or np.ptp(benchmark_excess) == 0.0:
+    if not _varies(benchmark_excess):
         return NAN
     deviation = benchmark_excess - _mean(benchmark_excess)
     return _ratio(float((deviation * excess).sum()), float((deviation * deviation).sum()))
@@ -484,6 +485,11 @@ def _std(values: np.ndarray) -> float:
     return math.sqrt(float((deviation * deviation).sum()) / (values.size - 1))
 
 
+def _varies(values: np.ndarray) -> bool:
+    """Whether there are two values at least, and they differ by more than rounding."""
+    return values.size > 1 and bool(np.ptp(values) > ROUNDING)
+
+
 def _ratio(numerator: float, denominator: float) -> float:
     if denominator == 0.0 or not abs(numerator) <= LARGEST_RATIO * abs(denominator):
         return NAN
@@ -500,7 +506,7 @@ def _quantile(ordered: np.ndarray, share: float) -> float:
 
 
 def _moment_ratio(values: np.ndarray, power: int) -> float:
-    if values.size < 2 or np.ptp(values) == 0.0:
+    if not _varies(values):
         return NAN
     deviation = values - values.sum() / values.size
     squared = deviation * deviation

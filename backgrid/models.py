@@ -11,7 +11,7 @@ from backgrid.errors import ParameterError, did_you_mean, shown
 
 ParameterName = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]*$", max_length=40)]
 ParameterValue = bool | int | float | Annotated[str, Field(max_length=200)]
-Date = Annotated[dt.date | None, BeforeValidator(lambda value: check_date(value))]
+Date = Annotated[dt.date | None, BeforeValidator(lambda value, info: check_date(value, info.field_name))]
 
 
 class StrategyType(enum.StrEnum):
@@ -75,7 +75,7 @@ def build_request(**fields: Any) -> BacktestRequest:
         hint = did_you_mean(unknown[0][:40], BacktestRequest.model_fields)
         raise ParameterError(f"a request has no field {shown(unknown[0])}{hint}")
     if isinstance(fields.get("strategy"), str) and fields["strategy"] not in set(StrategyType):
-        hint = did_you_mean(fields["strategy"][:40], StrategyType)
+        hint = did_you_mean(fields["strategy"][:40], [known.value for known in StrategyType])
         raise ParameterError(f"unknown strategy {shown(fields['strategy'])}{hint}")
     try:
         return BacktestRequest(**fields)

@@ -5,6 +5,7 @@ import functools
 import html
 import json
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 BOOKED = ("entry_bar", "exit_bar", "units", "entry_price", "exit_price", "fees", "pnl", "exit_reason")
 EXIT_REASONS = ("signal", "ruin", "open")  # by the codes of _kernels.py
 RESULT_TYPE = "application/vnd.backgrid.result"  # of a result recorded in a notebook
+CURVES = ("equity", "positions", "benchmark")
 HEADLINE = ("total_return", "cagr", "annual_volatility", "sharpe", "max_drawdown", "n_trades", "exposure", "fees_paid")
 
 
@@ -68,9 +70,17 @@ class BacktestResult:
     metrics: dict[str, float | int]
     prices_hash: str
 
-    @functools.cached_property
+    def __post_init__(self) -> None:
+        for array in (self.booked, *(getattr(self, name).array for name in CURVES)):
+            np.asarray(array).flags.writeable = False
+
+    @property
     def trades(self) -> pd.DataFrame:
-        """One row a trade; made when it is first asked for, since a frame costs more than the backtest."""
+        """One row a trade; a copy, made only when asked for, since a frame costs more than the backtest."""
+        return self._trades.copy()
+
+    @functools.cached_property
+    def _trades(self) -> pd.DataFrame:
         index = self.equity.index
         entry_bar, exit_bar = self.booked[:, 0].astype(np.int64), self.booked[:, 1].astype(np.int64)
         units, entry_price, exit_price, fees, pnl, reasons = self.booked.T[2:]
@@ -117,6 +127,9 @@ class BacktestResult:
         ParameterError
             If a parameter of the strategy is not a number, text, list or dict.
         """
+        return self._json(_refuse)
+
+    def _json(self, unknown: Callable[[Any], Any]) -> str:
         index = self.equity.index
         body = {
             "symbol": self.symbol,
@@ -128,7 +141,7 @@ class BacktestResult:
             "metrics": self.metrics,
             "trades": {
                 name: _iso(column) if name.endswith("_time") else column.tolist()
-                for name, column in self.trades.items()
+                for name, column in self._trades.items()
             },
             "time_zone": str(index.tz) if index.tz is not None else None,
             "time": _iso(index),
@@ -136,7 +149,7 @@ class BacktestResult:
             "positions": self.positions.tolist(),
             "benchmark": self.benchmark.tolist(),
         }
-        return json.dumps(_nan_as_none(body), allow_nan=False, default=_refuse)
+        return json.dumps(_nan_as_none(body), allow_nan=False, default=unknown)
 
     @classmethod
     def from_json(cls, text: str) -> "BacktestResult":
@@ -147,7 +160,7 @@ class BacktestResult:
         booked = dict(body["trades"], exit_reason=[EXIT_REASONS.index(r) for r in body["trades"]["exit_reason"]])
         return cls(
             **{name: body[name] for name in ("symbol", "data", "strategy", "params", "settings", "prices_hash")},
-            **{n: pd.Series(body[n], index=index, name=n, dtype=float) for n in ("equity", "positions", "benchmark")},
+            **{n: pd.Series(body[n], index=index, name=n, dtype=float) for n in CURVES},
             booked=np.array([booked[name] for name in BOOKED], dtype=float).T.reshape(-1, len(BOOKED)),
             metrics={name: math.nan if value is None else value for name, value in body["metrics"].items()},
         )
@@ -155,7 +168,7 @@ class BacktestResult:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, BacktestResult):
             return NotImplemented
-        return self.to_json() == other.to_json()
+        return self._json(repr) == other._json(repr)
 
     def __hash__(self) -> int:
         return hash((self.prices_hash, self.strategy, float(self.equity.iloc[-1])))
@@ -204,7 +217,7 @@ def _iso(times: Any) -> list[str]:
 
 
 def _times(texts: list[str], zone: str | None) -> pd.DatetimeIndex:
-    index = pd.DatetimeIndex(pd.to_datetime(texts, utc=zone is not None)).as_unit("ns")
+    index = pd.DatetimeIndex(pd.to_datetime(texts, format="ISO8601", utc=zone is not None)).as_unit("ns")
     return index.tz_convert(zone) if zone else index
 
 

@@ -97,7 +97,7 @@ WORDS = {
 
 def describe_strategy(name: str, params: Mapping[str, Any], symbol: str) -> tuple[str, str]:
     """Title and rule of a strategy in words; a function's own first line where there are no better ones."""
-    if name in WORDS:
+    if name in WORDS and params.keys() == strategy_defaults(STRATEGIES[name]).keys():
         title, rule = WORDS[name]
         return title.format_map(params), rule.format_map({**params, "symbol": symbol})
     arguments = ", ".join(f"{key} {value}" for key, value in params.items())
@@ -136,7 +136,10 @@ def strategy_defaults(function: Callable) -> dict[str, Any]:
     ParameterError
         If the function takes no prices, or a parameter has no default.
     """
-    parameters = list(inspect.signature(function).parameters.values())
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except ValueError:
+        raise ParameterError(f"{function_name(function)} is no strategy: it does not tell its parameters") from None
     if not parameters:
         raise ParameterError(f"strategy {function_name(function)} must take the prices as its first parameter")
     named = [p for p in parameters[1:] if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
@@ -155,6 +158,8 @@ def complete_params(function: Callable, params: Mapping[str, Any] | None) -> dic
         For a name that the strategy does not have, or a value of another type than its default.
     """
     defaults = strategy_defaults(function)
+    if params is not None and not isinstance(params, Mapping):
+        raise ParameterError(f"params must be a dict of parameters, got {shown(params)}")
     for name, value in (params or {}).items():
         if name not in defaults:
             hint = did_you_mean(str(name)[:40], defaults)

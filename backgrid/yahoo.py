@@ -21,6 +21,7 @@ import pandas as pd
 
 from backgrid.bars import bar_text, cut_range, span_text
 from backgrid.errors import (
+    BadDataError,
     DataFetchError,
     NoDataError,
     OfflineError,
@@ -124,6 +125,7 @@ def _download_yahoo(
         else:
             break
     result = _at(_last_answer(answers)[1], "chart", "result", 0)
+    _refuse_repeated(result, interval, symbol, span)
     bars = _as_raw_bars(bars, result, interval)
     bars = cut_range(bars, start, end)
     if bars.empty:  # Yahoo may append the latest price to a range that holds none
@@ -132,10 +134,24 @@ def _download_yahoo(
     return bars
 
 
+def _refuse_repeated(result: Any, interval: str, symbol: str, span: str) -> None:
+    """BadDataError for two bars of one time, of which yfinance would keep the first; the last may be a live price."""
+    times = pd.to_datetime(_at(result, "timestamp") or [], unit="s", utc=True)[:-1]
+    times = times.tz_convert(_at(result, "meta", "exchangeTimezoneName") or "UTC")
+    times = times if _within_day(interval) else times.normalize()
+    if not times.is_unique:
+        twice = bar_text(times.tz_localize(None), int(times.duplicated().argmax()))
+        raise BadDataError(symbol, span, f"Yahoo: the date {twice} stands twice", _LATER)
+
+
 def _range(start: dt.date | None, end: dt.date | None) -> dict[str, Any]:
-    """Arguments of Ticker.history, whose end is exclusive and which takes a month where it has no start."""
-    after = None if end is None else end + dt.timedelta(days=1)
-    return {"period": "max", "end": after} if start is None else {"start": start, "end": after}
+    """Arguments of Ticker.history, whose end is exclusive and which takes a month where it has no start.
+
+    Both lie some hours outside the range, which is cut afterwards: yfinance fails at a midnight that the clock skips.
+    """
+    before = None if start is None else dt.datetime.combine(start, dt.time()) - dt.timedelta(hours=2)
+    after = None if end is None else dt.datetime.combine(end, dt.time()) + dt.timedelta(hours=28)
+    return {"period": "max", "end": after} if before is None else {"start": before, "end": after}
 
 
 def _as_raw_bars(bars: pd.DataFrame, result: Any, interval: str) -> pd.DataFrame:
