@@ -1,5 +1,6 @@
 """The vocabulary of prices: which symbols, ranges and intervals may be asked for, which bars can be backtested."""
 
+import contextlib
 import datetime as dt
 import hashlib
 import re
@@ -34,7 +35,7 @@ def check_symbol(symbol: Any) -> str:
 
 def check_interval(interval: Any) -> str:
     """The interval, or ParameterError with the nearest one."""
-    if interval not in INTERVALS:
+    if not isinstance(interval, str) or interval not in INTERVALS:
         raise ParameterError(f"unknown interval {shown(interval)}{did_you_mean(str(interval)[:9], INTERVALS)}")
     return interval
 
@@ -49,7 +50,7 @@ def check_range(start: Any, end: Any) -> tuple[dt.date | None, dt.date | None]:
 
 def check_date(value: Any, name: str = "the value") -> dt.date | None:
     """A date from a date or ISO text, None for None or empty text, or ParameterError naming what is wrong."""
-    if value is None or value == "":
+    if value is None or (isinstance(value, str) and not value):
         return None
     if isinstance(value, dt.datetime):
         if pd.isna(value):
@@ -58,10 +59,8 @@ def check_date(value: Any, name: str = "the value") -> dt.date | None:
     if isinstance(value, dt.date):
         return value
     if isinstance(value, str):
-        try:
+        with contextlib.suppress(ValueError):
             return dt.date.fromisoformat(value)
-        except ValueError:
-            pass
     raise ParameterError(f"{name} must be a date such as 2023-12-31, got {shown(value)}")
 
 
@@ -121,9 +120,11 @@ def check_prices(prices: pd.DataFrame | pd.Series) -> pd.DataFrame:
         _check_values(name, columns[name], index)
     if "High" in columns:
         _check_brackets(columns, index)
-    if "Volume" in columns and (columns["Volume"] < 0.0).any():
-        at = int(np.flatnonzero(columns["Volume"] < 0.0)[0])
-        raise PricesError(f"Volume is {columns['Volume'][at]} on {bar_text(index, at)}: it must not be negative")
+    if "Volume" in columns:
+        bad = np.flatnonzero((columns["Volume"] < 0.0) | np.isinf(columns["Volume"]))
+        if bad.size:
+            where = bar_text(index, int(bad[0]))
+            raise PricesError(f"Volume is {columns['Volume'][bad[0]]} on {where}: it must be finite and not negative")
     if index is frame.index and list(columns) == list(frame.columns) and all(t == np.float64 for t in frame.dtypes):
         return frame
     return pd.DataFrame(columns, index=index)

@@ -25,6 +25,7 @@ from backgrid.settings import setting
 log = logging.getLogger("backgrid")
 
 CACHED_SYMBOLS = 100
+LEFT_SECONDS = 3600  # after which a temporary file is nobody's
 UNFINISHED_SECONDS = 3600  # how long a range is good for that was not over when it was fetched
 
 
@@ -81,6 +82,10 @@ def _still_good(last: dt.date | None, fetched: float) -> bool:
 
 def _evict(folder: Path) -> None:
     """Keep the entries of the symbols used last."""
+    for left in folder.glob("*.tmp"):  # by a process that was killed, unless another is writing it now
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - left.stat().st_mtime > LEFT_SECONDS:
+                left.unlink()
     used: dict[str, float] = {}
     entries = list(folder.glob("*.parquet"))
     for entry in entries:

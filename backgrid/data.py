@@ -31,7 +31,6 @@ from backgrid.bars import (
 from backgrid.cache import cached_bars, keep_snapshot, load_snapshot
 from backgrid.errors import (
     BadDataError,
-    DataFetchError,
     NoDataError,
     ParameterError,
     PricesError,
@@ -91,6 +90,8 @@ def fetch_ohlcv(
     symbol = check_symbol(symbol)
     first, last = check_range(start, end)
     interval = check_interval(interval)
+    if not isinstance(adjusted, bool):
+        raise ParameterError(f"adjusted must be True or False, got {shown(adjusted)}")
     source = setting("BACKGRID_SOURCE") if source is None else source
     raw, name, notes = _read_source(source, symbol, first, last, interval)
     span = span_text(first, last)
@@ -101,8 +102,6 @@ def fetch_ohlcv(
         traded = check_prices(raw[[c for c in (*PRICE_COLUMNS, "Volume") if c in raw]])
         prices, adjustments = _adjust(traded, raw, adjusted)
     except PricesError as error:
-        if isinstance(error, DataFetchError):
-            raise
         raise BadDataError(symbol, span, f"{name}: {error}", "Mend the data, or take another source.") from error
     prices.attrs = {
         "symbol": symbol,
@@ -110,7 +109,7 @@ def fetch_ohlcv(
         "interval": interval,
         "adjusted": adjusted and "Adj Close" in raw,
         "snapshot": hash_bars(raw),
-        "notes": [*notes, *dropped, *adjustments, *_jumps(prices["Close"])],
+        "notes": [*notes, *dropped, *adjustments, *_naive_times(prices.index), *_jumps(prices["Close"])],
     }
     if name != "sample":  # the package itself keeps the sample
         keep_snapshot(raw)
@@ -249,11 +248,18 @@ def _adjust(traded: pd.DataFrame, raw: pd.DataFrame, adjusted: bool) -> tuple[pd
         raise PricesError(f"Adj Close / Close of {bar_text(raw.index, int(bad[0]))} is {factor[bad[0]]}")
     scaled = {name: traded[name] * factor for name in PRICE_COLUMNS}  # one factor for all four keeps High >= Close
     steps = int((np.abs(np.diff(np.log(factor))) > 1e-3).sum())
-    note = f"adjusted by Adj Close / Close, {factor[0]:.4f} at the first bar, {steps} steps above 0.1 %"
+    counted = f"{steps} step{'s' * (steps != 1)} above 0.1 %"
+    note = f"adjusted by Adj Close / Close, {factor[0]:.4f} at the first bar, {counted}"
     return traded.assign(**scaled), [note]
+
+
+def _naive_times(index: pd.DatetimeIndex) -> list[str]:
+    within_day = index.tz is None and not index.equals(index.normalize())
+    return ["the times carry no time zone: they are taken as they stand"] if within_day else []
 
 
 def _jumps(close: pd.Series) -> list[str]:
     ratio = close.to_numpy()[1:] / close.to_numpy()[:-1]
     far = np.flatnonzero((ratio >= JUMP) | (ratio <= 1.0 / JUMP))
-    return [f"the close of {bar_text(close.index, k + 1)} is {ratio[k]:.3g} times the one before" for k in far[:5]]
+    notes = [f"the close of {bar_text(close.index, k + 1)} is {ratio[k]:.3g} times the one before" for k in far[:5]]
+    return notes if far.size <= 5 else [*notes, f"and {far.size - 5:,} more such jumps"]

@@ -33,6 +33,7 @@ from backgrid.errors import (
 from backgrid.settings import setting
 
 RAW_COLUMNS = ["Open", "High", "Low", "Close", "Volume", "Adj Close", "Dividends", "Stock Splits"]
+_OLDEST = dt.date(1900, 1, 2)
 _TRIES = 3
 _LAG = pd.Timedelta(minutes=30)  # the most by which Yahoo's quotes trail an exchange
 _YAHOO = threading.Lock()  # yfinance has one session, one response cache and one set of switches a process
@@ -149,8 +150,9 @@ def _range(start: dt.date | None, end: dt.date | None) -> dict[str, Any]:
 
     Both lie some hours outside the range, which is cut afterwards: yfinance fails at a midnight that the clock skips.
     """
-    before = None if start is None else dt.datetime.combine(start, dt.time()) - dt.timedelta(hours=2)
-    after = None if end is None else dt.datetime.combine(end, dt.time()) + dt.timedelta(hours=28)
+    tomorrow = dt.datetime.now(dt.UTC).date() + dt.timedelta(days=1)
+    before = None if start is None else dt.datetime.combine(max(start, _OLDEST), dt.time()) - dt.timedelta(hours=2)
+    after = None if end is None else dt.datetime.combine(min(end, tomorrow), dt.time()) + dt.timedelta(hours=28)
     return {"period": "max", "end": after} if before is None else {"start": before, "end": after}
 
 

@@ -10,14 +10,18 @@ fails when told to, so downloads and their failures are tested without a network
         yfinance.Ticker("AAPL", session=server.session()).history(start="2024-01-02", auto_adjust=False)
         assert len(server.chart_requests) == 4
 
+`with serving_yahoo(tmp_path) as server:` does that for a fetch_ohlcv, which gives no session of its own.
+
 yfinance repeats a request that answered 400 or above once, by itself, with another cookie. So one try of a
 client against a standing fault costs two chart requests, and `times=2` is one failed try.
 """
 
+import contextlib
 import json
 import logging
 import socket
 import threading
+import warnings
 import weakref
 from dataclasses import dataclass
 from fractions import Fraction
@@ -92,6 +96,20 @@ def reset_yfinance(folder):
     yfinance.config.debug.hide_exceptions = True
     yfinance.config.network.retries, yfinance.config.network.proxy = 0, None
     logging.getLogger("yfinance").disabled = False
+
+
+@contextlib.contextmanager
+def serving_yahoo(folder, session=None):
+    """A YahooServer that everything in this process takes for Yahoo; or let it talk through another `session`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the import
+        reset_yfinance(folder)
+    from yfinance.data import YfData
+
+    with YahooServer() as server:
+        YfData(session=session or server.session())
+        yield server
+    reset_yfinance(folder)
 
 
 @dataclass(frozen=True)
