@@ -68,7 +68,10 @@ def run(symbol: str, strategy: str, words: tuple, as_json: bool, **fields: Any) 
 
         values = {name: _literal(text) for name, text in words}
         own = {name: values.pop(name) for name in list(values) if name in BacktestRequest.model_fields}
-        response = run_request(build_request(symbol=symbol, strategy=strategy, params=values, **fields, **own))
+        if placed := {"symbol", "strategy", "params"} & own.keys():
+            raise ParameterError(f"{min(placed)} cannot be given by -p: backgrid run SYMBOL --strategy NAME")
+        request = build_request(**{**fields, **own}, symbol=symbol, strategy=strategy, params=values)
+        response = run_request(request)
         click.echo(response.model_dump_json(indent=2) if as_json else _as_text(response.metrics))
 
 
@@ -134,8 +137,8 @@ def _read_yaml(file: str | None) -> dict[str, Any]:
 
     try:
         values = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ParameterError(f"parameter file {file}: {error}") from error
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise ParameterError(f"parameter file {file}: {str(error)[:200]}") from error
     if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
         raise ParameterError(f"parameter file {file} must hold 'name: value' lines")
     return values

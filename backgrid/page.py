@@ -96,7 +96,7 @@ def parameters(result: BacktestResult) -> Html:
         ("risk_free", settings["risk_free"], "return of cash, fraction a year"),
         ("periods_per_year", settings["periods_per_year"], "bars a year, from the bars unless given"),
     ]
-    return _table(("parameter", "value", "meaning"), [(n, f"{v:,g}" if _is_number(v) else v, m) for n, v, m in rows])
+    return _table(("parameter", "value", "meaning"), [(n, f"{v:,.12g}" if _is_number(v) else v, m) for n, v, m in rows])
 
 
 def data(prices: pd.DataFrame) -> Html:
@@ -223,7 +223,9 @@ def _in_words(result: BacktestResult) -> tuple[str, str]:
 def _lead(result: BacktestResult, held: Mapping[str, float]) -> str:
     settings = result.settings
     _, rule = _in_words(result)
-    costs = f"{settings['fees'] + settings['slippage']:.2%} a side".replace("%", "\u202f%")
+    rate = settings["fees"] + settings["slippage"]
+    fixed = f" and {settings['fixed_fee']:,.6g} a fill" if settings["fixed_fee"] else ""
+    costs = f"{rate * 100:.4g}\u202f% a side{fixed}" if rate or fixed else "without costs"
     ours, theirs = result.metrics, held
     return (
         f"{rule}, {FILLED[settings['fill']]}, {costs}: {format_value(ours['cagr'], 'fraction')} a year against "
@@ -236,7 +238,7 @@ def _compared(what: str, ours: float, theirs: float, unit: str) -> tuple[str, st
     numbers = f"{format_value(ours, unit)} against {format_value(theirs, unit)}"
     if not (math.isfinite(ours) and math.isfinite(theirs)):
         return "plain", f"{what}: {numbers}"
-    if ours == theirs:
+    if format_value(ours, unit) == format_value(theirs, unit):
         return "plain", f"equals holding by {what}: {numbers}"
     better = ours > theirs
     return "good" if better else "bad", f"{'beats' if better else 'does not beat'} holding by {what}: {numbers}"
@@ -278,9 +280,9 @@ def _trade_table(table: pd.DataFrame, caption: str) -> Html:
     for trade in table.itertuples(index=False):
         times = (bar_text(pd.DatetimeIndex([trade.entry_time]), 0), bar_text(pd.DatetimeIndex([trade.exit_time]), 0))
         numbers = (
-            f"{trade.units:,.2f}".replace("-", "\u2212"),
-            format_value(trade.entry_price, "price") if trade.entry_price >= 10 else f"{trade.entry_price:.5f}",
-            format_value(trade.exit_price, "price") if trade.exit_price >= 10 else f"{trade.exit_price:.5f}",
+            _amount(trade.units, small=1.0),
+            _amount(trade.entry_price, small=10.0),
+            _amount(trade.exit_price, small=10.0),
             format_value(trade.fees, "price"),
             format_value(trade.pnl, "price"),
             format_value(trade.trade_return, "fraction"),
@@ -293,6 +295,11 @@ def _trade_table(table: pd.DataFrame, caption: str) -> Html:
         f"<div class='scroll'><table class='trades'><caption>{_e(caption)}</caption><thead><tr>{head}</tr></thead>"
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
+
+
+def _amount(value: float, *, small: float) -> str:
+    """Two decimals, or four significant digits for what is small and would be rounded away."""
+    return format_value(value, "price") if abs(value) >= small else f"{value:.4g}".replace("-", "\u2212")
 
 
 def _heat(value: float | None, deepest: float) -> str:

@@ -4,9 +4,12 @@ In a notebook a chart shows itself as SVG whose colours are CSS variables with t
 page decides on light or dark and a viewer without a page still draws it. The same data give the same bytes.
 """
 
+import functools
 import hashlib
 import io
 import re
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 import matplotlib
@@ -53,6 +56,8 @@ STYLE = {
     "lines.solid_joinstyle": "round",
     "savefig.facecolor": "none",
     "svg.fonttype": "none",
+    "svg.hashsalt": "backgrid",
+    "text.parse_math": False,
     "text.color": INK,
     "xtick.color": MUTED,
     "xtick.labelsize": 10,
@@ -70,7 +75,8 @@ class Chart(Figure):
 
     def svg(self) -> str:
         """The figure as SVG text for a page: colours as CSS variables, fonts inherited, the same bytes each time."""
-        with _style(), matplotlib.rc_context({"svg.hashsalt": "backgrid"}), io.StringIO() as text:
+        with _style(), warnings.catch_warnings(), io.StringIO() as text:
+            warnings.filterwarnings("ignore", "Glyph .* missing")  # the page's font draws them
             FigureCanvasSVG(self)
             self.savefig(text, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
             return _themed(text.getvalue())
@@ -83,9 +89,26 @@ class Chart(Figure):
         return f"<Chart: {self.alt}>"
 
 
+def _style() -> Any:
+    """Our style over matplotlib's own defaults, whatever the user's configuration says."""
+    return matplotlib.style.context(["default", STYLE])
+
+
+def _styled(draw: Callable[..., Chart]) -> Callable[..., Chart]:
+    """The chart drawn in our style."""
+
+    @functools.wraps(draw)
+    def drawn(*args: Any, **kwargs: Any) -> Chart:
+        with _style():
+            return draw(*args, **kwargs)
+
+    return drawn
+
+
 # ---- the charts ------------------------------------------------------------------------------------------------------
 
 
+@_styled
 def equity_chart(equity: pd.Series, benchmark: pd.Series, positions: pd.Series, name: str = "strategy") -> Chart:
     """Equity and benchmark on one log axis, positions as a band below, drawdowns under it on the same time axis.
 
@@ -136,6 +159,7 @@ def equity_chart(equity: pd.Series, benchmark: pd.Series, positions: pd.Series, 
     return chart
 
 
+@_styled
 def signals_chart(close: pd.Series, trades: pd.DataFrame) -> Chart:
     """The price, and where it was bought and sold.
 
@@ -150,25 +174,34 @@ def signals_chart(close: pd.Series, trades: pd.DataFrame) -> Chart:
     _line(axes, close, color=NEUTRAL, width=1.1)
     entries, exits = trades["entry_bar"].to_numpy(), trades["exit_bar"].to_numpy()
     closed = (trades["exit_reason"] != "open").to_numpy()
-    long = (trades["units"] > 0.0).to_numpy()
-    for start, end, up in zip(entries, exits, long, strict=True):
-        axes.axvspan(start, end, color=ACCENT if up else LOSS, alpha=0.10, linewidth=0)
-    size = 36 if len(trades) <= 60 else 14
-    price = trades[["entry_price", "exit_price"]].to_numpy(float).reshape(-1, 2)
-    axes.scatter(entries, price[:, 0], marker="^", s=size, color=ACCENT, zorder=3, linewidths=0)
-    axes.scatter(exits[closed], price[closed, 1], marker="v", s=size, color=LOSS, zorder=3, linewidths=0)
+    changes = np.zeros(close.size + 1)
+    side = np.sign(trades["units"].to_numpy(float))
+    np.add.at(changes, entries, side)
+    np.add.at(changes, exits, -side)
+    _shade(axes, np.cumsum(changes)[:-1], faintest=0.0, deepest=0.1)
+    marked = len(trades) <= 500
+    if marked:
+        size = 36 if len(trades) <= 60 else 14
+        axes.scatter(entries, trades["entry_price"], marker="^", s=size, color=ACCENT, zorder=3, linewidths=0)
+        axes.scatter(
+            exits[closed], trades["exit_price"][closed], marker="v", s=size, color=LOSS, zorder=3, linewidths=0
+        )
     axes.set_ylabel("close [currency]")
     axes.yaxis.set_major_locator(MaxNLocator(5))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.6g}"))
     _time_axis(axes, close.index)
     chart.alt = f"Closing price with {len(trades)} entries and {int(closed.sum())} exits"
+    shaded = "Shaded: time in the market."
     chart.caption = (
-        "Blue triangles: entries. Orange triangles, pointing down: exits. Shaded: time in the market. "
-        "Each trade stands at the price it was filled at."
+        "Blue triangles: entries. Orange triangles, pointing down: exits. "
+        f"{shaded} Each trade stands at the price it was filled at."
+        if marked
+        else f"{shaded} The {len(trades):,} trades are too many to mark each."
     )
     return chart
 
 
+@_styled
 def rolling_chart(returns: pd.Series, periods_per_year: float, window: int | None = None) -> Chart:
     """Rolling Sharpe ratio and volatility.
 
@@ -208,6 +241,7 @@ def rolling_chart(returns: pd.Series, periods_per_year: float, window: int | Non
     return chart
 
 
+@_styled
 def trades_chart(trades: pd.DataFrame) -> Chart:
     """How the returns of closed trades are distributed, and against how long they were held.
 
@@ -218,17 +252,18 @@ def trades_chart(trades: pd.DataFrame) -> Chart:
     """
     closed = trades[trades["exit_reason"] != "open"]
     returns, held = closed["trade_return"].to_numpy(float), closed["bars_held"].to_numpy(float)
-    with _style():
-        chart = Chart(figsize=(WIDTH, 3.2))
-        left, right = chart.subplots(1, 2, width_ratios=[1, 1.2])
-        _margins(chart, bottom=0.5)
+    chart = Chart(figsize=(WIDTH, 3.2))
+    left, right = chart.subplots(1, 2, width_ratios=[1, 1.2])
+    _margins(chart, bottom=0.5)
     if returns.size:
         edges = np.histogram_bin_edges(returns, bins=min(20, max(5, returns.size // 2)))
         edges = np.unique(np.append(edges, 0.0))
         counts, _ = np.histogram(returns, edges)
         colors = [ACCENT if edge >= 0.0 else LOSS for edge in edges[:-1]]
         left.bar(edges[:-1], counts, np.diff(edges), align="edge", color=colors, alpha=0.85, linewidth=0)
-        right.scatter(held, returns, s=18, color=[ACCENT if r > 0 else LOSS for r in returns], alpha=0.85, linewidths=0)
+        at = drawn_bars(returns, 1000)
+        some = [ACCENT if gain > 0.0 else LOSS for gain in returns[at]]
+        right.scatter(held[at], returns[at], s=18, color=some, alpha=0.85, linewidths=0)
     left.set(xlabel="return of a trade", ylabel="trades")
     left.yaxis.set_major_locator(MaxNLocator(4, integer=True))
     right.axhline(0.0, color=MUTED, linewidth=0.8)
@@ -250,17 +285,11 @@ def trades_chart(trades: pd.DataFrame) -> Chart:
 # ---- parts of charts -------------------------------------------------------------------------------------------------
 
 
-def _style() -> Any:
-    """Our style over matplotlib's own defaults, whatever the user's configuration says."""
-    return matplotlib.style.context(["default", STYLE])
-
-
 def _chart(height: float, ratios: list[float]) -> tuple[Chart, np.ndarray]:
     """A figure of axes one above the other on a common horizontal axis, which counts bars: no gaps for nights."""
-    with _style():
-        chart = Chart(figsize=(WIDTH, height))
-        axes = chart.subplots(len(ratios), 1, sharex=True, squeeze=False, height_ratios=ratios)[:, 0]
-        _margins(chart, bottom=0.3)
+    chart = Chart(figsize=(WIDTH, height))
+    axes = chart.subplots(len(ratios), 1, sharex=True, squeeze=False, height_ratios=ratios)[:, 0]
+    _margins(chart, bottom=0.3)
     for upper in axes[:-1]:
         upper.tick_params(axis="x", bottom=False)
     return chart, axes
@@ -289,17 +318,25 @@ def _area(axes: Axes, drawdown: pd.Series) -> None:
 
 def _position_band(axes: Axes, positions: pd.Series) -> None:
     """A thin band, blue where long and orange where short, the deeper the larger the position."""
-    values = positions.to_numpy()
-    level = np.clip(np.round(values * 4.0) / 4.0, -1.0, 1.0)
-    starts = np.flatnonzero(np.diff(level, prepend=np.nan) != 0.0)
-    for start, end in zip(starts, [*starts[1:], level.size - 1], strict=True):
-        if level[start] != 0.0 and end > start:
-            color = ACCENT if level[start] > 0.0 else LOSS
-            axes.axvspan(float(start), float(end), color=color, alpha=0.25 + 0.6 * abs(level[start]), linewidth=0)
+    _shade(axes, positions.to_numpy(), faintest=0.25, deepest=0.85)
     axes.set_yticks([0.5], ["position"])
     axes.set_ylim(0.0, 1.0)
     axes.grid(False)
     axes.spines["bottom"].set_visible(False)
+
+
+def _shade(axes: Axes, positions: np.ndarray, *, faintest: float, deepest: float) -> None:
+    """Shade bars by their position; of a long series the mean of each stretch, at most 600 of them."""
+    stretch = -(-positions.size // 600)
+    starts = np.arange(0, positions.size, stretch)
+    counts = np.diff(starts, append=positions.size)
+    level = np.clip(np.round(np.add.reduceat(positions, starts) / counts * 4.0) / 4.0, -1.0, 1.0)
+    firsts = np.flatnonzero(np.diff(level, prepend=np.nan) != 0.0)
+    ends = [*starts[firsts[1:]], positions.size - 1]
+    for value, start, end in zip(level[firsts], starts[firsts], ends, strict=True):
+        if value != 0.0 and end > start:
+            alpha = faintest + (deepest - faintest) * abs(value)
+            axes.axvspan(float(start), float(end), color=ACCENT if value > 0.0 else LOSS, alpha=alpha, linewidth=0)
 
 
 def _end_labels(axes: Axes, lines: list[tuple[pd.Series, str, str]]) -> None:
@@ -327,6 +364,9 @@ def _log_currency(axes: Axes, values: pd.Series) -> None:
     ticks = np.unique(np.concatenate([steps * 10.0**power for power in range(-3, 16)]))
     ticks = ticks[(ticks >= low * 0.98) & (ticks <= high * 1.02)]
     ticks = ticks[:: max(1, -(-ticks.size // 6))]
+    if ticks.size < 2:  # a narrow range between two steps
+        ticks = np.asarray(MaxNLocator(4).tick_values(low, high))
+        ticks = ticks[(ticks >= low) & (ticks <= high)] if (ticks >= low).any() and low < high else np.array([low])
     axes.set_yticks(ticks, [f"{tick:,.6g}" for tick in ticks])
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_minor_formatter(NullFormatter())
@@ -344,11 +384,11 @@ def _short_percent(value: float, _: Any = None) -> str:
 def _time_axis(axes: Axes, index: pd.DatetimeIndex) -> None:
     """Ticks at the first bars of years, quarters, months, days or hours, whichever gives a few."""
     local = index.tz_localize(None) if index.tz is not None else index
-    for span in "YQMDh":
+    for span in ("Y", "Q", "M", "D", "h", "min"):
         firsts = np.flatnonzero(np.diff(local.to_period(span).asi8, prepend=-1) != 0)[1:]
         if firsts.size >= 3:
             break
-    style = {"Y": "%Y", "Q": "%Y-%m", "M": "%Y-%m", "D": "%m-%d", "h": "%m-%d %H:%M"}[span]
+    style = {"Y": "%Y", "Q": "%Y-%m", "M": "%Y-%m", "D": "%m-%d", "h": "%m-%d %H:%M", "min": "%H:%M"}[span]
     firsts = firsts[:: max(1, -(-firsts.size // 10))]
     axes.set_xticks(firsts, [f"{local[bar]:{style}}" for bar in firsts])
     axes.set_xlim(0, max(len(index) - 1, 1))
@@ -371,7 +411,7 @@ def _themed(svg: str) -> str:
     """Colours as CSS variables, text in the page's font, no XML head, size left to the page."""
     view = svg[svg.index("viewBox=") : svg.index('"', svg.index("viewBox=") + 9) + 1]
     body = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<defs>") :], flags=re.DOTALL)
-    body = re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", body)
+    body = re.sub(r"<[^>]+>", lambda tag: re.sub(r"\d+\.\d{3,}", lambda n: f"{float(n[0]):.2f}", tag[0]), body)
     mark = hashlib.sha256(body.encode()).hexdigest()[:8]  # two charts on one page must not share the ids of clip paths
     body = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{mark}-", body)
     svg = f'<svg xmlns="http://www.w3.org/2000/svg" {view} width="100%">\n{body.replace("xlink:href", "href")}'

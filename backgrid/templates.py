@@ -60,14 +60,21 @@ def find_template(template: str | Path) -> Path:
         If there is none.
     """
     if str(template).endswith(".ipynb"):
-        if not Path(template).is_file():
+        if not _is_file(Path(template)):
             raise ParameterError(f"there is no template {shown(str(template))}")
         return Path(template)
     if re.fullmatch(r"[A-Za-z0-9_-]{1,80}", str(template)):
         for folder in template_folders():
-            if (folder / f"{template}.ipynb").is_file():
+            if _is_file(folder / f"{template}.ipynb"):
                 return folder / f"{template}.ipynb"
     raise ParameterError(f"unknown template {shown(str(template))}{did_you_mean(str(template)[:80], list_templates())}")
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name too long for the system
+        return False
 
 
 def read_parameters(path: Path) -> dict[str, Parameter]:
@@ -78,14 +85,7 @@ def read_parameters(path: Path) -> dict[str, Parameter]:
     ParameterError
         If the file is no notebook, has no cell tagged `parameters`, or that cell holds anything but literals.
     """
-    try:
-        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    except (ValueError, KeyError, TypeError, UnicodeDecodeError):
-        raise ParameterError(f"{path.name} is not a notebook") from None
-    tagged = [cell for cell in cells if "parameters" in cell.get("metadata", {}).get("tags", [])]
-    if len(tagged) != 1:
-        raise ParameterError(f"{path.name} needs one cell tagged 'parameters', it has {len(tagged)}")
-    source = "".join(tagged[0]["source"])
+    source = _parameters_cell(path)
     meanings = _comments(source)
     try:
         return dict(_declared(line, meanings) for line in ast.parse(source).body)
@@ -112,17 +112,33 @@ def parse_words(declared: Mapping[str, Parameter], words: Mapping[str, str]) -> 
     return {name: _parsed(name, text, declared[name]) if name in declared else text for name, text in words.items()}
 
 
+def _parameters_cell(path: Path) -> str:
+    """Source of the cell tagged `parameters`."""
+    try:
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        tagged = ["".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise ParameterError(f"{path.name} is not a notebook") from None
+    if len(tagged) != 1:
+        raise ParameterError(f"{path.name} needs one cell tagged 'parameters', it has {len(tagged)}")
+    return tagged[0]
+
+
 def _declared(line: ast.stmt, meanings: Mapping[int, str]) -> tuple[str, Parameter]:
-    if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and line.value is not None:
-        name, kind, value = line.target.id, ast.unparse(line.annotation), ast.literal_eval(line.value)
-    elif isinstance(line, ast.Assign) and len(line.targets) == 1 and isinstance(line.targets[0], ast.Name):
-        value = ast.literal_eval(line.value)
-        name, kind = line.targets[0].id, type(value).__name__
-    else:
+    target = (
+        line.targets[0] if isinstance(line, ast.Assign) and len(line.targets) == 1 else getattr(line, "target", None)
+    )
+    given = getattr(line, "value", None)
+    if not isinstance(line, (ast.AnnAssign, ast.Assign)) or not isinstance(target, ast.Name) or given is None:
         raise ValueError(f"line {line.lineno} is not 'name: type = literal'")
+    try:
+        value = ast.literal_eval(given)
+    except ValueError:
+        raise ValueError(f"line {line.lineno} is not 'name: type = literal'") from None
+    kind = ast.unparse(line.annotation) if isinstance(line, ast.AnnAssign) else type(value).__name__
     if kind.removesuffix(" | None") not in NOUNS:
         raise ValueError(f"line {line.lineno}: type {kind} is not one of {', '.join(NOUNS)}")
-    return name, Parameter(kind, value, meanings.get(line.end_lineno or line.lineno, ""))
+    return target.id, Parameter(kind, value, meanings.get(line.end_lineno or line.lineno, ""))
 
 
 def _comments(source: str) -> dict[int, str]:
@@ -139,11 +155,12 @@ def _checked(name: str, value: Any, parameter: Parameter) -> Any:
     kind = parameter.type.removesuffix(" | None")
     if value is None and (parameter.default is None or parameter.type.endswith(" | None")):
         return None
-    value = value.item() if type(value).__module__ == "numpy" and hasattr(value, "item") else value
+    if type(value).__module__ == "numpy" and getattr(value, "shape", None) == ():
+        value = value.item()
     if kind == "str" and isinstance(value, (dt.date, Path)):
         return str(value) if isinstance(value, Path) else value.isoformat()[:10]
     if kind == "float" and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        value = float(value) if abs(value) < 1e300 else math.inf
     wanted = {"str": str, "int": int, "float": float, "bool": bool, "list": list, "dict": dict}[kind]
     if not isinstance(value, wanted) or (kind == "int" and isinstance(value, bool)):
         raise ParameterError(f"{name} must be {NOUNS[kind]}, got {shown(value)} ({type(value).__name__})")
@@ -152,7 +169,7 @@ def _checked(name: str, value: Any, parameter: Parameter) -> Any:
     if kind in ("list", "dict"):
         try:
             return json.loads(json.dumps(value, allow_nan=False))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, RecursionError):
             raise ParameterError(f"{name} must hold plain numbers and text, got {shown(value)}") from None
     return value
 
@@ -167,5 +184,5 @@ def _parsed(name: str, text: str, parameter: Parameter) -> Any:
         if kind == "float":
             return float(text)
         return json.loads(text) if kind in ("list", "dict") else text
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, RecursionError):
         raise ParameterError(f"{name} must be {NOUNS[kind]}, got {shown(text)}") from None

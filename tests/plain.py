@@ -38,9 +38,7 @@ def random_targets(seed, n_bars=120, values=(-1.0, -0.5, 0.0, 0.3, 1.0)):
 
 def sma(values, window):
     """Mean of the last `window` values, summed without rounding."""
-    return [
-        math.fsum(values[t - window + 1 : t + 1]) / window if t + 1 >= window else NAN for t in range(len(values))
-    ]
+    return [math.fsum(values[t - window + 1 : t + 1]) / window if t + 1 >= window else NAN for t in range(len(values))]
 
 
 def calculate_ma_crossover_signals(close, fast_window, slow_window):

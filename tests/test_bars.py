@@ -14,10 +14,12 @@ from backgrid.bars import (
     check_prices,
     check_range,
     check_symbol,
+    cut_range,
     drawn_bars,
     hash_bars,
     infer_periods_per_year,
     longest_gap,
+    span_text,
 )
 from backgrid.data import fetch_ohlcv
 from backgrid.errors import BackgridError, ParameterError, PricesError, TooFewBarsError
@@ -70,7 +72,7 @@ def test_legal_symbol_passes_in_any_case(symbol):
     ids=lambda symbol: ascii(symbol)[:30],
 )
 def test_illegal_symbol_is_refused_in_one_short_line(symbol):
-    with pytest.raises(ParameterError, match="^symbol .* is not a ticker: .* such as AAPL") as caught:
+    with pytest.raises(ParameterError, match=r"^symbol .* is not a ticker: .* such as AAPL") as caught:
         check_symbol(symbol)
     assert len(str(caught.value)) < 300 and "\n" not in str(caught.value)
 
@@ -99,7 +101,7 @@ def test_no_date_is_none(value):
 
 @pytest.mark.parametrize("value", ["2023-02-30", "31.12.2023", "yesterday", 20231231, 2023.5, True, pd.NaT, ["2023"]])
 def test_what_is_no_date_is_refused_by_name(value):
-    with pytest.raises(ParameterError, match="^end (must be a date such as 2023-12-31, got|is not a date: NaT)"):
+    with pytest.raises(ParameterError, match=r"^end (must be a date such as 2023-12-31, got|is not a date: NaT)"):
         check_range("2023-01-01", value)
 
 
@@ -109,6 +111,28 @@ def test_range_may_be_one_day_and_not_run_backwards():
     assert check_range(None, "2023-01-02") == (None, day)
     with pytest.raises(ParameterError, match="end 2023-01-01 is before start 2023-01-02"):
         check_range("2023-01-02", "2023-01-01")
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "kept"),
+    [(None, None, [0, 1, 2, 3]), (2, 3, [1, 2]), (3, None, [2, 3]), (None, 1, [0]), (9, None, []), (4, 4, [3])],
+)
+@pytest.mark.parametrize("zone", [None, "America/New_York", "Asia/Tokyo"])
+def test_range_holds_both_ends_in_the_bars_own_time_zone(bars, first, last, kept, zone):
+    """The bars lie at 23:30 of 1 to 4 January: another day in most of the world."""
+    prices = bars(CLOSES, index=pd.date_range("2023-01-01 23:30", periods=4, tz=zone))
+    first, last = (day and dt.date(2023, 1, day) for day in (first, last))
+    assert cut_range(prices, first, last).equals(prices.iloc[kept])
+
+
+def test_bars_without_dates_are_not_cut(bars):
+    prices = bars(CLOSES).reset_index(drop=True)
+    assert cut_range(prices, dt.date(2023, 1, 3), None) is prices
+
+
+def test_range_is_shown_with_its_open_ends():
+    assert span_text(dt.date(2023, 1, 2), None) == "2023-01-02..last bar"
+    assert span_text(None, dt.date(2023, 1, 2)) == "first bar..2023-01-02"
 
 
 # ---- which bars can be backtested ------------------------------------------------------------------------------------
@@ -126,7 +150,7 @@ def test_checked_prices_are_float64_on_a_nanosecond_index_named_date(bars):
 
 
 def test_checking_leaves_the_callers_frame_as_it_was(bars, aapl):
-    for prices in (bars(CLOSES), aapl):
+    for prices in (bars(CLOSES), aapl.copy()):
         before, attrs = prices.copy(), dict(prices.attrs)
         checked = check_prices(prices)
         checked.loc[checked.index[0], "Close"] = 1.0
@@ -187,7 +211,10 @@ DAMAGE = {
         lambda p: p.rename(columns={"High": "Low", "Low": "High"}),
         "High and Low do not bracket Open and Close on 2023-01-03: Open 100, High 100, Low 110, Close 110",
     ),
-    "close above high": (cell("High", 2, 120.0), "do not bracket Open and Close on 2023-01-04: .* High 120, .* Close 121"),
+    "close above high": (
+        cell("High", 2, 120.0),
+        "do not bracket Open and Close on 2023-01-04: .* High 120, .* Close 121",
+    ),
     "close below low": (cell("Low", 3, 116.0), "do not bracket Open and Close on 2023-01-05: .* Low 116, Close 115"),
     "open above high": (cell("Open", 1, 111.0), "do not bracket Open and Close on 2023-01-03: Open 111"),
     "open below low": (cell("Low", 1, 101.0), "do not bracket Open and Close on 2023-01-03: Open 100, .* Low 101"),
@@ -205,7 +232,9 @@ DAMAGE = {
     "duplicate with NaN twin": (with_missing_twin, "the date 2023-01-05 stands twice"),
     "missing date": (index(lambda i: i.where(i != i[2])), "the date of row 2 is missing"),
     "clock put back": (
-        index(lambda i: pd.DatetimeIndex(["2023-10-29 02:00", "2023-10-29 02:30", "2023-10-29 02:00", "2023-10-29 03:00"])),
+        index(
+            lambda i: pd.DatetimeIndex(["2023-10-29 02:00", "2023-10-29 02:30", "2023-10-29 02:00", "2023-10-29 03:00"])
+        ),
         "dates are not sorted: 2023-10-29 02:00 comes after 2023-10-29 02:30",
     ),
     "mixed time zones": (

@@ -406,7 +406,8 @@ def test_processes_that_fill_one_entry_never_show_a_reader_half_of_it(folder, ra
             writers.append(stack.enter_context(writer))
             stack.callback(writer.kill)
         while any(writer.poll() is None for writer in writers):
-            seen += [cache._read_bars(entry, "key", entry.stem.split("_")[-1]) for entry in folder.glob("prices/*.parquet")]
+            found = folder.glob("prices/*.parquet")
+            seen += [cache._read_bars(entry, "key", entry.stem.split("_")[-1]) for entry in found]
             time.sleep(0.002)
         assert [writer.stdout.read() for writer in writers] == ["done\n"] * 4
     assert None not in seen and len({kept[1]["content"] for kept in seen}) > 3

@@ -69,12 +69,12 @@ def test_whole_numbers_from_1_on_are_windows(window):
 
 @pytest.mark.parametrize("window", [2.5, 2.0, "10", True, np.bool_(True), None, np.nan, 1e9, [5]], ids=repr)
 def test_window_that_is_no_whole_number_is_refused_by_name(window):
-    with pytest.raises(ParameterError, match="^fast_window must be a whole number of bars, got "):
+    with pytest.raises(ParameterError, match=r"^fast_window must be a whole number of bars, got "):
         check_window("fast_window", window)
 
 
 @pytest.mark.parametrize("window", [0, -5, -(10**400)], ids=["0", "-5", "huge"])
 def test_window_below_1_is_refused_by_name_in_one_short_line(window):
-    with pytest.raises(ParameterError, match="^window must be at least 1 bar, got -?[0-9]") as caught:
+    with pytest.raises(ParameterError, match=r"^window must be at least 1 bar, got -?[0-9]") as caught:
         sma([1.0, 2.0], window)
     assert len(str(caught.value)) < 100

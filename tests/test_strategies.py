@@ -14,6 +14,7 @@ from backgrid.strategies import (
     calculate_ma_crossover_signals,
     call_strategy,
     complete_params,
+    describe_strategy,
     function_name,
     get_strategy,
     ma_crossover,
@@ -127,6 +128,43 @@ def test_unknown_name_of_any_length_gives_a_short_message():
     with pytest.raises(ParameterError) as caught:
         get_strategy("<script>" * 10_000)
     assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "title", "rule"),
+    [
+        (
+            "ma_crossover",
+            {"fast_window": 5, "slow_window": 9},
+            "Moving-average crossover 5/9",
+            "Long AAPL while its 5-bar mean is above its 9-bar mean",
+        ),
+        ("buy_and_hold", {}, "Buy and hold", "Long AAPL from the first bar to the last"),
+        ("dip", {"depth": 0.1, "lag": 2}, "dip (depth 0.1, lag 2)", "Long after a fall"),
+        ("dip", {}, "dip", "Long after a fall"),
+        ("bare", {}, "bare", "bare"),
+        ("unregistered", {}, "unregistered", "unregistered"),
+    ],
+)
+def test_strategy_is_described_in_words(registry, name, params, title, rule):
+    @register_strategy
+    def dip(prices, *, depth=0.1, lag=2):
+        """Long after a fall.
+
+        And more.
+        """
+
+    @register_strategy
+    def bare(prices):
+        return prices["Close"] * 0.0
+
+    assert describe_strategy(name, params, "AAPL") == (title, rule)
+
+
+def test_function_that_shares_a_name_is_described_by_its_own_parameters():
+    """run_backtest takes any function; one called ma_crossover need not have these windows."""
+    title, _ = describe_strategy("ma_crossover", {"lag": 3}, "AAPL")
+    assert "lag 3" in title
 
 
 # ---- parameters ------------------------------------------------------------------------------------------------------

@@ -1,0 +1,347 @@
+"""The command line: words to requests, answers to text, one clear line and an exit code for an error."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+import backgrid
+from backgrid.cli import main
+from backgrid.data import fetch_ohlcv
+from backgrid.engine import run_backtest
+from backgrid.errors import ReportError
+from backgrid.metrics import METRICS
+from backgrid.models import BacktestResponse
+from backgrid.settings import SETTINGS
+from backgrid.templates import find_template, read_parameters
+
+SAMPLE = ("--source", "sample")
+
+
+def backgrid_command(*words):
+    """The finished command, run in this process."""
+    return CliRunner().invoke(main, [str(word) for word in words], catch_exceptions=False)
+
+
+def assert_refused(done, code, *said):
+    """One line on stderr that says it, nothing on stdout, and the exit code."""
+    assert (done.exit_code, done.stdout) == (code, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("backgrid: ")
+    for words in said:
+        assert words in line
+
+
+@pytest.fixture
+def reported(monkeypatch):
+    """What `backgrid report` asks of run_report, which writes nothing here."""
+    asked = {}
+
+    def run_report(template, parameters, *, out):
+        asked.update(template=template, parameters=parameters, out=out)
+        return backgrid.Report(Path("x"), Path("x") / "report.html", None)
+
+    monkeypatch.setattr("backgrid.report.run_report", run_report)
+    return asked
+
+
+@pytest.fixture
+def parameter_file(tmp_path):
+    def write(text):
+        path = tmp_path / "parameters.yml"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return path
+
+    return write
+
+
+# ---- report ----------------------------------------------------------------------------------------------------------
+
+
+def test_report_prints_the_path_of_its_page(reported):
+    done = backgrid_command("report")
+    assert (done.exit_code, done.stdout) == (0, f"{Path('x') / 'report.html'}\n")
+    assert reported == {"template": "report_backtest", "parameters": {}, "out": None}
+
+
+def test_report_reads_words_as_the_declared_types(reported):
+    words = ("fast_window", "007", "fees", "1", "whole_units", "yes", "symbol", "007", "start", "2023-01-02")
+    pairs = [word for name, value in zip(words[::2], words[1::2], strict=True) for word in ("-p", name, value)]
+    backgrid_command("report", "report_backtest", *pairs, "--out", "somewhere")
+    assert reported["parameters"] == {
+        "fast_window": 7,
+        "fees": 1.0,
+        "whole_units": True,
+        "symbol": "007",
+        "start": "2023-01-02",
+    }
+    assert reported["out"] == "somewhere"
+
+
+def test_report_takes_a_file_of_parameters_and_words_win(reported, parameter_file):
+    path = parameter_file("symbol: GOOG\nstart: 2023-01-02\nfast_window: 5\nfees: 0.002\nwhole_units: true\n")
+    assert backgrid_command("report", "-f", path, "-p", "fast_window", "7").exit_code == 0
+    given = {name: str(value) for name, value in reported["parameters"].items()}
+    expected = {"symbol": "GOOG", "start": "2023-01-02", "fast_window": "7", "fees": "0.002", "whole_units": "True"}
+    assert given == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("- a\n- b\n", "name: value"),
+        ("just text", "name: value"),
+        ("5: x", "name: value"),
+        ("a: [", "parameters.yml"),
+        ("a: !!python/object/apply:os.system [id]", "parameters.yml"),
+        (b"\xff\xfe\x00", "parameters.yml"),
+        ("[" * 5_000, "parameters.yml"),
+        ("fast_windw: 5", "did you mean 'fast_window'"),
+        ("fast_window: '5'", "fast_window must be a whole number, got '5'"),
+        ("fast_window: 2.5", "fast_window must be a whole number, got 2.5"),
+        ("fast_window: yes", "fast_window must be a whole number, got True"),
+        ("fees: .nan", "fees must be finite"),
+        ("fees: 1" + "0" * 400, "fees must be"),
+        ("symbol: 007", "symbol must be text, got 7"),
+        ("symbol:", "symbol must be text, got None"),
+    ],
+    ids=lambda value: str(value)[:24],
+)
+def test_report_refuses_a_wrong_file_of_parameters(reported, parameter_file, content, said):
+    assert_refused(backgrid_command("report", "-f", parameter_file(content)), 2, said)
+    assert not reported
+
+
+def test_report_refuses_a_file_that_is_not_there(reported, tmp_path):
+    assert_refused(backgrid_command("report", "-f", tmp_path / "none.yml"), 2, "none.yml")
+    assert not reported
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["nope"], "unknown template 'nope'"),
+        (["report_bactest"], "did you mean 'report_backtest'"),
+        (["-p", "fast_windw", "5"], "did you mean 'fast_window'"),
+        (["-p", "fast_window", "2.5"], "fast_window must be a whole number, got '2.5'"),
+        (["-p", "fees", "nan"], "fees must be finite"),
+        (["-p", "fees", "cheap"], "fees must be a number"),
+        (["-p", "whole_units", "maybe"], "whole_units must be true or false"),
+        (["-p", "a = 1\nopen('pwned','w')\nb", "1"], "unknown parameter"),
+    ],
+)
+def test_report_refuses_wrong_words_before_it_starts(reported, words, said):
+    assert_refused(backgrid_command("report", *words), 2, said)
+    assert not reported
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["-p", "symbol", "../../etc/passwd"], 2, "is not a ticker"),
+        (["-p", "strategy", "ma_crosover"], 2, "did you mean 'ma_crossover'"),
+        (["-p", "fast_window", "50"], 2, "fast_window 50 must be below slow_window 50"),
+        (["-p", "fast_window", "0"], 2, "fast_window must be at least 1 bar, got 0"),
+        (["-p", "start", "2023-13-01"], 2, "start must be a date"),
+        (["-p", "start", "2024-01-01", "-p", "end", "2023-01-01"], 2, "end 2023-01-01 is before start 2024-01-01"),
+        (["-p", "symbol", "MSFT"], 1, "the embedded sample has no 1d bars of it"),
+        (["-p", "slow_window", "1000000000"], 1, "slow_window=1000000000"),
+    ],
+)
+def test_report_refuses_what_cannot_be_run_before_a_kernel_starts(words, code, said, tmp_path, monkeypatch):
+    monkeypatch.setattr("papermill.execute_notebook", lambda *_, **__: pytest.fail("a kernel was started"))
+    assert_refused(backgrid_command("report", *words, "--out", tmp_path / "out"), code, said)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (ReportError("report_backtest: cell 3 failed\nwith this"), 1, "report_backtest: cell 3 failed with this"),
+        (KeyboardInterrupt(), 130, "stopped"),
+    ],
+)
+def test_failure_of_a_report_is_one_line(monkeypatch, error, code, line):
+    def run_report(*_, **__):
+        raise error
+
+    monkeypatch.setattr("backgrid.report.run_report", run_report)
+    assert_refused(backgrid_command("report"), code, f"backgrid: {line}")
+
+
+# ---- run -------------------------------------------------------------------------------------------------------------
+
+
+def test_run_answers_with_what_run_backtest_gives():
+    words = ("--start", "2023-01-01", "--end", "2023-12-31", "-p", "fast_window", "5", "-p", "fees", "0.001", "--json")
+    done = backgrid_command("run", "aapl", *SAMPLE, *words)
+    result = run_backtest(
+        fetch_ohlcv("AAPL", "2023-01-01", "2023-12-31", source="sample"), params={"fast_window": 5}, fees=0.001
+    )
+    response = BacktestResponse.model_validate_json(done.stdout)
+    assert (done.exit_code, response.symbol, response.status) == (0, "AAPL", "completed")
+    assert response.equity_curve == result.equity.tolist()
+    given = {name: math.nan if value is None else value for name, value in response.metrics.items()}
+    assert given == pytest.approx(result.metrics, rel=0, abs=0, nan_ok=True)
+
+
+def test_run_writes_strict_json_for_undefined_numbers():
+    done = backgrid_command("run", "AAPL", *SAMPLE, "--start", "2024-12-27", "--strategy", "buy_and_hold", "--json")
+    answer = json.loads(done.stdout, parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
+    assert answer["metrics"]["profit_factor"] is None
+    assert BacktestResponse.model_validate(answer, strict=False).model_dump(mode="json") == answer
+
+
+def test_run_prints_every_metric_by_its_label():
+    done = backgrid_command("run", "AAPL", *SAMPLE, "-p", "fees", "0.001")
+    lines = done.stdout.splitlines()
+    assert [line for line in lines if not line.startswith(" ")] == ["Return", "Risk", "Ratios", "Trades", "Benchmark"]
+    for metric in METRICS.values():
+        assert sum(line.startswith(f"  {metric.label} ") for line in lines) == 1
+    assert "  Total return                     179.1\u202f%" in lines
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["A/B"], 2, "is not a ticker"),
+        ([""], 2, "is not a ticker"),
+        (["<script>"], 2, "is not a ticker"),
+        (["a" * 10_240], 2, "is not a ticker"),
+        (["MSFT"], 1, "the embedded sample has no 1d bars of it"),
+        (["AAPL", "--strategy", "ma_crosover"], 2, "did you mean 'ma_crossover'"),
+        (["AAPL", "--interval", "2d"], 2, "interval"),
+        (["AAPL", "--start", "tomorrow"], 2, "start must be a date"),
+        (["AAPL", "--end", "2018-01-01"], 1, "no bars in this range"),
+        (["AAPL", "-p", "fast_windw", "5"], 2, "did you mean 'fast_window'"),
+        (["AAPL", "-p", "fast_window", "50"], 2, "must be below slow_window"),
+        (["AAPL", "-p", "fast_window", "ten"], 2, "fast_window must be a whole number, got 'ten'"),
+        (["AAPL", "-p", "fees", "nan"], 2, "fees"),
+        (["AAPL", "-p", "fees", "2"], 2, "fees"),
+        (["AAPL", "-p", "whole_units", "maybe"], 2, "whole_units"),
+        (["AAPL", "-p", "class", "1"], 2, "class"),
+    ],
+)
+def test_run_refuses_in_one_line(words, code, said):
+    assert_refused(backgrid_command("run", *words, *SAMPLE), code, said)
+
+
+@pytest.mark.parametrize("name", ["start", "source", "interval", "symbol", "strategy", "params"])
+def test_run_takes_or_refuses_an_option_given_as_a_parameter(name):
+    """A field that has an option of its own must not end in a traceback."""
+    done = backgrid_command("run", "AAPL", *SAMPLE, "-p", name, "2023-01-01")
+    if done.exit_code != 0:
+        assert_refused(done, done.exit_code)
+
+
+@pytest.mark.parametrize(
+    ("name", "word", "value"),
+    [("cash", "1e6", 1e6), ("whole_units", "TRUE", True), ("fill", "close", "close"), ("fees", "0", 0.0)],
+)
+def test_run_reads_words_as_numbers_and_truth_values(name, word, value, monkeypatch):
+    asked = []
+
+    def run_request(request):
+        asked.append(request)
+        raise ReportError("that is enough")
+
+    monkeypatch.setattr("backgrid.engine.run_request", run_request)
+    backgrid_command("run", "AAPL", "-p", name, word)
+    assert getattr(asked[0], name) == value
+
+
+# ---- fetch -----------------------------------------------------------------------------------------------------------
+
+
+def test_fetch_says_what_came():
+    done = backgrid_command("fetch", "aapl", *SAMPLE, "--start", "2023-01-01", "--end", "2023-12-31")
+    assert done.exit_code == 0
+    first, note = done.stdout.splitlines()
+    assert first == "AAPL: 250 bars, 2023-01-03 to 2023-12-29"
+    assert note.startswith("  adjusted by Adj Close / Close")
+
+
+def test_fetch_goes_on_after_a_failure_and_fails_at_the_end():
+    done = backgrid_command("fetch", "GOOG", "MSFT", "NVDA", *SAMPLE)
+    assert done.exit_code == 1
+    assert [line.split(":")[0] for line in done.stdout.splitlines() if line[0] != " "] == ["GOOG", "NVDA"]
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("backgrid: MSFT first bar..last bar: the embedded sample has no 1d bars of it")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["GOOG", "../x"], "'../x' is not a ticker"),
+        (["GOOG", "--interval", "2d"], "unknown interval '2d'"),
+        (["GOOG", "--start", "2024-01-01", "--end", "2023-01-01"], "end 2023-01-01 is before start 2024-01-01"),
+        (["GOOG", "--source", "sampel"], "did you mean 'sample'"),
+    ],
+)
+def test_fetch_refuses_a_wrong_request_as_a_whole(words, said):
+    assert_refused(backgrid_command("fetch", *SAMPLE, *words), 2, said)
+
+
+# ---- templates, settings, help ---------------------------------------------------------------------------------------
+
+
+def test_templates_lists_every_parameter_with_type_default_and_meaning():
+    done = backgrid_command("templates")
+    listed = done.stdout.splitlines()
+    declared = read_parameters(find_template("report_backtest"))
+    start = listed.index("report_backtest") + 1
+    for line, (name, parameter) in zip(listed[start : start + len(declared)], declared.items(), strict=True):
+        assert line.split()[:3] == [name, parameter.type, repr(parameter.default)]
+        assert line.endswith(parameter.meaning) and parameter.meaning
+    assert done.exit_code == 0
+
+
+def test_settings_lists_every_setting_with_the_value_in_force(monkeypatch):
+    monkeypatch.setenv("BACKGRID_SOURCE", "sample")
+    monkeypatch.setenv("BACKGRID_REPORTS", "")
+    listed = backgrid_command("settings").stdout
+    assert "BACKGRID_SOURCE=sample  (default yahoo)\n" in listed
+    assert "BACKGRID_REPORTS=reports\n" in listed
+    for name, (_, meaning) in SETTINGS.items():
+        assert f"{name}=" in listed and meaning in listed
+
+
+@pytest.mark.parametrize("command", [[], ["report"], ["run"], ["fetch"], ["templates"], ["settings"]], ids=str)
+def test_every_command_explains_itself(command):
+    done = backgrid_command(*command, "-h")
+    assert done.exit_code == 0 and done.stdout.startswith("Usage: ")
+
+
+@pytest.mark.parametrize(
+    "words", [["nope"], ["run"], ["fetch"], ["report", "-p", "fees"], ["run", "A", "--nope"]], ids=str
+)
+def test_wrong_usage_exits_2(words):
+    assert backgrid_command(*words).exit_code == 2
+
+
+def test_command_names_its_version():
+    assert backgrid.__version__ in backgrid_command("--version").stdout
+
+
+# ---- as a program ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [(["settings"], 0), (["run", "MSFT", *SAMPLE], 1), (["run", "A/B", *SAMPLE], 2)],
+    ids=["done", "failed", "wrong"],
+)
+def test_program_exits_0_1_or_2_and_shows_no_traceback(words, code, tmp_path):
+    done = subprocess.run([sys.executable, "-m", "backgrid", *words], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr and len(done.stderr.splitlines()) == bool(code)
+
+
+def test_installed_command_is_this_one():
+    command = Path(sys.executable).with_name("backgrid")
+    done = subprocess.run([command, "--version"], capture_output=True, text=True, check=True)
+    assert backgrid.__version__ in done.stdout

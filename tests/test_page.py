@@ -1,0 +1,426 @@
+"""The pieces of a page say what the result says, for every kind of run, and no text becomes markup."""
+
+import dataclasses
+import functools
+import re
+from xml.etree import ElementTree
+
+import numpy as np
+import pandas as pd
+import plain
+import pytest
+
+from backgrid import page
+from backgrid.data import fetch_ohlcv
+from backgrid.engine import run_backtest
+from backgrid.metrics import METRICS, format_metric
+from backgrid.result import BacktestResult
+
+HOSTILE = "</td><script>window.PWN = 1</script><img src=x onerror='window.PWN = 1'>\"&amp;"
+
+
+def sample(symbol, **options):
+    return fetch_ohlcv(symbol, source="sample", **options)
+
+
+def course(close, index=None):
+    """Bars that open where the bar before closed."""
+    close = np.asarray(close, dtype=float)
+    open_ = np.concatenate([close[:1], close[:-1]])
+    columns = {"Open": open_, "High": np.maximum(open_, close), "Low": np.minimum(open_, close), "Close": close}
+    return pd.DataFrame(columns, index=pd.bdate_range("2023-01-02", periods=close.size) if index is None else index)
+
+
+def minutes(n_bars):
+    index = pd.date_range("2015-01-01", periods=n_bars, freq="min", tz="America/New_York")
+    return plain.random_bars(3, n_bars, volatility=0.001).set_axis(index)
+
+
+RUNS = {
+    "daily": lambda: (sample("AAPL"), "ma_crossover", {"fees": 0.001}),
+    "hourly": lambda: (sample("EURUSD=X", interval="1h"), "ma_crossover", {"slippage": 0.0001}),
+    "minutes": lambda: (sample("AAPL", interval="1m"), "ma_crossover", {"fixed_fee": 1.0}),
+    "half_hour": lambda: (minutes(30), "buy_and_hold", {}),
+    "two_bars": lambda: (course([100.0, 101.0]), "buy_and_hold", {}),
+    "two_bars_flat": lambda: (course([100.0, 101.0]), [0.0, 0.0], {}),
+    "constant": lambda: (course([100.1] * 120), "ma_crossover", {}),
+    "one_open_trade": lambda: (course(np.linspace(100.0, 150.0, 60)), "buy_and_hold", {"fill": "close"}),
+    "one_losing_trade": lambda: (course([100.0, 90.0, 80.0, 80.0]), [1.0, 1.0, 0.0, 0.0], {}),
+    "equal_trades": lambda: (course([100.0] * 12), [1.0, 0.0] * 6, {"fees": 0.001}),
+    "long_and_short": lambda: (plain.random_bars(1, 300), plain.random_targets(1, 300), {"fees": 0.002}),
+    "short_only": lambda: (plain.random_bars(2), np.tile([-1.0] * 5 + [0.0] * 5, 12), {"whole_units": True}),
+    "ruined": lambda: (course([100.0, 100.0, 150.0, 250.0, 300.0, 200.0]), [-1.0] * 6, {"fill": "close"}),
+    "long_series": lambda: (minutes(200_000), "ma_crossover", {"fees": 0.0001}),
+}
+every_run = pytest.mark.parametrize("name", RUNS)
+
+PIECES = {
+    "summary": lambda prices, result: page.summary(result),
+    "parameters": lambda prices, result: page.parameters(result),
+    "data": lambda prices, result: page.data(prices),
+    "monthly_returns": lambda prices, result: page.monthly_returns(result),
+    "trades": lambda prices, result: page.trades(result),
+    "metrics": lambda prices, result: page.metrics(result),
+    "provenance": lambda prices, result: page.provenance(result),
+}
+every_piece = pytest.mark.parametrize("piece", PIECES)
+
+
+@functools.cache
+def run(name):
+    """Prices and result of one of RUNS."""
+    prices, strategy, options = RUNS[name]()
+    return prices, run_backtest(prices, strategy, **options)
+
+
+def parsed(markup):
+    """The markup as a tree; raises for tags that are not closed and texts that are not escaped."""
+    return ElementTree.fromstring(f"<body>{markup}</body>")
+
+
+def words(markup):
+    """What a reader sees, with single blanks and plain minus signs."""
+    text = " ".join(part.strip() for part in parsed(markup).itertext() if part.strip())
+    return text.replace("\u202f", " ").replace("\u2212", "-").replace("\u00a0", " ")
+
+
+def rows(markup):
+    """The cells of each row of a table, as text."""
+    return [[words("".join(cell.itertext()).replace("<", "&lt;")) for cell in row] for row in parsed(markup).iter("tr")]
+
+
+def chips(result):
+    """Verdicts as {words: kind}."""
+    found = page.verdicts(result, page.benchmark_metrics(result))
+    return {text.replace("\u202f", " ").replace("\u2212", "-"): kind for kind, text in found}
+
+
+def percent(value):
+    return f"{value:.1%}".replace("%", " %")
+
+
+# ---- any run ---------------------------------------------------------------------------------------------------------
+
+
+@every_piece
+@every_run
+def test_piece_is_well_formed_and_shows_no_odd_number(name, piece):
+    shown = words(PIECES[piece](*run(name)))
+    assert shown
+    assert not re.search(r"\b(nan|NaN|inf|Infinity|None|NaT|null)\b", shown)
+    assert not re.search(r"-0(\.0+)?( %|$)", shown)
+
+
+@every_piece
+def test_piece_is_the_same_twice(piece):
+    prices, result = run("daily")
+    again = run_backtest(sample("AAPL"), fees=0.001)
+    assert PIECES[piece](prices, result) == PIECES[piece](prices, again)
+
+
+@every_piece
+def test_no_text_becomes_markup(piece):
+    prices, result = run("one_losing_trade")
+    facts = {"source": HOSTILE, "interval": HOSTILE, "adjusted": True, "snapshot": HOSTILE, "notes": [HOSTILE]}
+    hostile = dataclasses.replace(
+        result, symbol=HOSTILE, strategy=HOSTILE, params={HOSTILE: HOSTILE}, data=facts, prices_hash=HOSTILE
+    )
+    prices = prices.copy()
+    prices.attrs = {"symbol": HOSTILE, **facts}
+    shown = PIECES[piece](prices, hostile)
+    assert not {"script", "img"} & {element.tag for element in parsed(shown).iter()}
+    if piece in ("summary", "parameters", "data", "provenance"):
+        assert "<script>window.PWN = 1</script>" in words(shown)
+
+
+def test_notebook_shows_a_piece_as_html():
+    piece = page.Html("<p>words</p>")
+    assert piece._repr_html_() == "<p>words</p>"
+    assert repr(piece) == "<Html of 12 characters>"
+
+
+# ---- the summary -----------------------------------------------------------------------------------------------------
+
+
+def test_title_and_range_name_what_was_run():
+    shown = words(page.summary(run("daily")[1]))
+    assert shown.startswith(
+        "Moving-average crossover 20/50 on AAPL 2019-01-02 to 2024-12-30, 1,509 bars Long AAPL while"
+    )
+
+
+def test_sentence_gives_growth_a_year_and_worst_loss_of_both():
+    prices, result = run("daily")
+    close, years = prices["Close"], (len(prices) - 1) / 252
+    held = percent((close.iloc[-1] / close.iloc[0]) ** (1 / years) - 1)
+    ours = percent((result.equity.iloc[-1] / 100_000) ** (1 / years) - 1)
+    losses = [percent((line / line.cummax() - 1).min()) for line in (result.equity, close)]
+    assert (
+        "Long AAPL while its 20-bar mean is above its 50-bar mean, filled at the next open, 0.1 % a side: "
+        f"{ours} a year against {held} for holding, at a worst loss of {losses[0]} against {losses[1]}."
+    ) in words(page.summary(result))
+
+
+@pytest.mark.parametrize(
+    ("fill", "said"),
+    [
+        ("next_open", "at the next open"),
+        ("close", "at the close that decided them"),
+        ("next_close", "at the next close"),
+    ],
+)
+def test_sentence_says_where_signals_are_filled(fill, said):
+    result = run_backtest(plain.random_bars(1), fill=fill)
+    assert f"filled {said}, without costs: " in words(page.summary(result))
+
+
+@pytest.mark.parametrize(
+    ("costs", "said"),
+    [
+        ({"fees": 0.00002}, "0.002 % a side:"),
+        ({"fees": 0.001, "slippage": 0.0005}, "0.15 % a side:"),
+        ({"fees": 0.001, "fixed_fee": 2.5}, "0.1 % a side and 2.5 a fill:"),
+        ({"fixed_fee": 2.5}, "2.5 a fill:"),
+        ({}, "without costs:"),
+    ],
+)
+def test_sentence_names_every_cost(costs, said):
+    assert said in words(page.summary(run_backtest(plain.random_bars(1), **costs)))
+
+
+def test_six_numbers_stand_beside_those_of_holding():
+    _, result = run("daily")
+    held = page.benchmark_metrics(result)
+    cards = [words(ElementTree.tostring(card, encoding="unicode")) for card in parsed(page.summary(result)).iter("div")]
+    assert len(cards) == 6
+    for name, card in zip(page.HEADLINE, cards, strict=True):
+        ours, theirs = (format_metric(name, numbers.get(name, np.nan)) for numbers in (result.metrics, held))
+        assert card == words(f"{METRICS[name].label} {ours} holding {theirs if name in held else '–'}")
+
+
+def test_holding_has_the_metrics_of_buying_at_the_first_close():
+    prices = sample("AAPL")
+    bought = run_backtest(prices, "buy_and_hold", fill="close", risk_free=0.03)
+    held = page.benchmark_metrics(run_backtest(prices, risk_free=0.03))
+    assert {**bought.metrics, **held, "exposure": 1.0} == pytest.approx(
+        {**bought.metrics, "exposure": 1.0}, nan_ok=True
+    )
+
+
+def test_strategy_of_ones_own_is_named_with_its_parameters():
+    def breakout(close, *, days=5):
+        return close > close.shift(days)
+
+    shown = words(page.summary(run_backtest(course(range(100, 160)), breakout)))
+    assert shown.startswith("breakout (days 5) on these prices")
+
+
+def test_strategy_may_share_its_name_with_a_registered_one():
+    """What a notebook defines need not have the parameters of the registered strategy."""
+
+    def ma_crossover(close, *, days=5):
+        return close > close.shift(days)
+
+    result = run_backtest(course(range(100, 160)), ma_crossover)
+    assert "days" in words(page.summary(result)) and "days" in words(page.parameters(result))
+
+
+# ---- the verdicts ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("close", "chip", "kind"),
+    [
+        ([100.0, 110.0, 121.0], "does not beat holding by return: 0.0 % against 21.0 %", "bad"),
+        ([100.0, 90.0, 81.0], "beats holding by return: 0.0 % against -19.0 %", "good"),
+        ([100.0, 90.0, 100.0], "equals holding by return: 0.0 % against 0.0 %", "plain"),
+        ([100.0, 110.0, 100.0], "return per unit of risk (Sharpe): n/a against 0.53", "plain"),
+    ],
+)
+def test_staying_flat_is_compared_with_holding(close, chip, kind):
+    flat = chips(run_backtest(course(close), [0.0] * len(close)))
+    assert (flat[chip], flat["never traded"]) == (kind, "bad")
+
+
+def test_sharpe_is_compared_with_that_of_holding():
+    _, result = run("daily")
+    held = page.benchmark_metrics(result)
+    chip = (
+        "does not beat holding by return per unit of risk (Sharpe): "
+        f"{result.metrics['sharpe']:.2f} against {held['sharpe']:.2f}"
+    )
+    assert chips(result)[chip] == "bad"
+
+
+def test_nothing_beats_what_shows_the_same_number():
+    for name in ("half_hour", "one_open_trade", "two_bars"):
+        for chip in chips(run(name)[1]):
+            ours, against, theirs = chip.rpartition(": ")[2].partition(" against ")
+            assert not against or ours != theirs or "beat" not in chip, chip
+
+
+def test_costs_are_shown_or_missed():
+    prices = course([100.0, 100.0, 100.0])
+    free = run_backtest(prices, [1.0, 0.0, 0.0], fill="close")
+    assert chips(free)["no costs are charged"] == "bad"
+    paid = run_backtest(prices, [1.0, 0.0, 0.0], fill="close", fees=0.01)
+    assert chips(paid)["fees paid: 2.0 % of the starting cash"] == "plain"
+    assert "no costs are charged" not in chips(paid)
+
+
+@pytest.mark.parametrize("cost", [{"slippage": 0.01}, {"fixed_fee": 1.0}, {"fees": 0.01}])
+def test_any_cost_counts_as_a_cost(cost):
+    assert "no costs are charged" not in chips(run_backtest(course([100.0, 101.0]), [1.0, 1.0], fill="close", **cost))
+
+
+def test_filling_at_the_close_that_decides_is_pointed_out():
+    chip = "trades at the very close that decides: hardly possible in practice"
+    assert chips(run("one_open_trade")[1])[chip] == "bad"
+    assert chip not in chips(run("daily")[1])
+
+
+def test_ruin_is_dated():
+    """A short of 1,000 units at 100 is ruined once the price has doubled."""
+    assert chips(run("ruined")[1])["ruined on 2023-01-05"] == "bad"
+
+
+def test_data_chip_counts_notes_and_names_the_snapshot():
+    assert "data: adjusted for dividends, 1 note, snapshot 205151b643bf" in chips(run("daily")[1])
+    assert "data: not adjusted for dividends, 0 notes, snapshot none" in chips(run("two_bars")[1])
+
+
+def test_what_was_not_tested_is_said():
+    assert chips(run("daily")[1])["not tested here: look-ahead, luck"] == "plain"
+
+
+# ---- the tables ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["daily", "hourly", "ruined"])
+def test_months_and_years_compound_the_returns_of_their_bars(name):
+    _, result = run(name)
+    grown = {}
+    for time, value in result.returns.items():
+        for period in ((time.year, time.month), (time.year, 13)):
+            grown[period] = grown.get(period, 1.0) * (1.0 + value)
+    head, *body = rows(page.monthly_returns(result))
+    assert head == ["Year", *page.MONTHS, "Year"]
+    assert [row[0] for row in body] == sorted({str(year) for year, _ in grown})
+    for year, *cells in body:
+        for month, cell in enumerate(cells, start=1):
+            growth = grown.get((int(year), month))
+            assert cell == ("" if growth is None else f"{(growth - 1) * 100:.1f}".replace("-0.0", "0.0"))
+
+
+def test_heat_is_deepest_at_the_largest_month_and_its_colour_is_the_sign():
+    _, result = run("daily")
+    cells = [cell for cell in parsed(page.monthly_returns(result)).iter("td") if cell.get("style")]
+    shades = {words(cell.text): re.search(r"rgba\((\d+), .*, ([\d.]+)\)", cell.get("style")).groups() for cell in cells}
+    assert shades[max(shades, key=lambda text: abs(float(text)))][1] == "0.50"
+    for text, (red, _) in shades.items():
+        assert float(text) == 0.0 or (red == "31") == (float(text) > 0.0)
+
+
+def test_few_trades_are_one_table_with_the_open_one():
+    table = rows(page.trades(run("one_open_trade")[1]))
+    assert len(table) == 2
+    assert table[1][0] == "2023-01-02" and table[1][-1] == "open"
+
+
+def test_no_trades_are_said_in_words():
+    assert words(page.trades(run("constant")[1])) == "No trade was made."
+
+
+def test_many_trades_show_the_best_the_worst_and_all_folded():
+    _, result = run("daily")
+    closed = result.trades[result.trades["exit_reason"] != "open"].sort_values("trade_return")
+    body = parsed(page.trades(result))
+    best, worst, everything = body.iter("table")
+    shown = [[words("".join(row[7].itertext())) for row in table.find("tbody")] for table in (best, worst)]
+    assert shown[0] == [percent(value) for value in closed["trade_return"].iloc[::-1].head(5)]
+    assert shown[1] == [percent(value) for value in closed["trade_return"].head(5)]
+    assert len(everything.find("tbody")) == len(result.trades)
+    assert everything in list(body.find("details").iter())
+    assert body.find("details/summary").text == f"All {len(result.trades)} trades"
+
+
+def test_very_many_trades_are_cut_and_say_so():
+    result = run("long_series")[1]
+    folded = parsed(page.trades(result)).find("details")
+    assert len(list(folded.iter("tr"))) == 1001
+    assert f"All {len(result.trades):,} trades, the first 1,000 shown" in "".join(folded.itertext())
+
+
+def test_trade_row_holds_the_numbers_of_the_trade():
+    result = run_backtest(course([100.0, 100.0, 110.0, 110.0]), [1.0, 0.0, 0.0, 0.0], fill="close", fees=0.01)
+    assert rows(page.trades(result))[1] == [
+        *("2023-01-02", "2023-01-03", "990.10", "100.00", "100.00", "1,980.20"),
+        *("-1,980.20", "-2.0 %", "1", "signal"),
+    ]
+
+
+def test_small_units_and_prices_are_not_rounded_away():
+    result = run_backtest(course([50_000.0, 51_000.0]), [1.0, 1.0], fill="close", cash=100.0)
+    assert float(rows(page.trades(result))[1][2]) == pytest.approx(0.002, rel=0.01)
+    for price in (0.012345, 1.05234):  # a currency pair is quoted to five digits
+        result = run_backtest(course([price, price]), [1.0, 1.0], fill="close")
+        assert float(rows(page.trades(result))[1][3]) == pytest.approx(price, rel=5e-4 if price < 1.0 else 5e-6)
+
+
+def test_every_metric_is_listed_once_with_its_value_and_formula():
+    _, result = run("daily")
+    listed = [row for row in rows(page.metrics(result)) if len(row) == 3][1:]
+    assert len(listed) == len(METRICS)
+    for label, value, formula in listed:
+        name = label.split()[-1]
+        assert label == f"{METRICS[name].label} {name}"
+        assert value == words(format_metric(name, result.metrics[name]))
+        assert formula == METRICS[name].formula
+
+
+def test_parameters_are_all_listed_as_they_were_given():
+    result = run_backtest(plain.random_bars(1), cash=1_234_567.0, fees=0.00025, params={"fast_window": 3})
+    listed = {row[0]: row[1] for row in rows(page.parameters(result))[1:]}
+    assert listed.keys() == {"strategy", "fast_window", "slow_window", *result.settings}
+    assert (listed["strategy"], listed["fast_window"], listed["slow_window"]) == ("ma_crossover", "3", "50")
+    assert float(listed["cash"].replace(",", "")) == 1_234_567.0
+    assert float(listed["fees"]) == 0.00025
+
+
+def test_data_names_range_gap_and_notes():
+    prices, _ = run("daily")
+    listed = [row for row in rows(page.data(prices)) if row[0]]
+    facts = dict(listed)
+    assert facts["bars"] == "1,509 of 1d"
+    assert facts["range"] == "2019-01-02 to 2024-12-30"
+    assert facts["close"] == f"{prices['Close'].min():.2f} to {prices['Close'].max():.2f}"
+    assert (facts["adjusted"], facts["source"], facts["snapshot"]) == ("yes", "sample", prices.attrs["snapshot"])
+    assert [note for label, note in listed if label == "note"] == prices.attrs["notes"]
+
+
+def test_data_dates_its_longest_gap():
+    index = pd.bdate_range("2023-01-02", periods=20).delete(slice(5, 12))
+    facts = dict(row for row in rows(page.data(course(range(100, 113), index))) if row[0])
+    assert facts["longest gap"] == "12 days, before 2023-01-18"
+    assert facts["gaps above four usual bars"] == "1"
+    hourly = dict(row for row in rows(page.data(run("half_hour")[0])) if row[0])
+    assert hourly["longest gap"] == "0.0167 hours, before 2015-01-01 00:01"
+    assert hourly["time zone"] == "America/New_York"
+
+
+def test_provenance_names_what_determines_the_numbers():
+    prices, result = run("daily")
+    shown = words(page.provenance(result))
+    assert prices.attrs["snapshot"] in shown and result.prices_hash in shown
+    for name, version in page.versions().items():
+        assert name in shown and version in shown
+    assert {"Python", "backgrid", "numpy", "pandas", "numba"} <= page.versions().keys()
+
+
+def test_recorded_result_reads_back_and_shows_one_line(monkeypatch):
+    shown = {}
+    monkeypatch.setattr("IPython.display.display", lambda data, raw: shown.update(data))
+    _, result = run("daily")
+    page.record(result)
+    assert BacktestResult.from_json(shown[page.RESULT_TYPE]) == result
+    assert shown["text/plain"] == repr(result)
