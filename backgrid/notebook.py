@@ -25,6 +25,9 @@ from backgrid.errors import ReportError
 
 PAGE = Path(__file__).parent / "html"
 SVG = "http://www.w3.org/2000/svg"
+SHAPES = ["path", "rect", "circle", "ellipse", "line", "polyline", "polygon", "text", "tspan", "use"]
+DRAWN = {f"{{{SVG}}}{name}" for name in ["svg", "g", "defs", "clipPath", "title", *SHAPES]}
+LOADING = re.compile(r"\\|url\(\s*['\"]?(?!['\"]?#)|expression|javascript:", re.IGNORECASE)
 LONGEST_SOCKET_FOLDER = 60  # the path of a Unix socket may have 107 bytes
 
 
@@ -123,47 +126,40 @@ class ReportExporter(HTMLExporter):
             "script": script,
             "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
             "title": nb.metadata.get("title") or (resources or {}).get("metadata", {}).get("name", "Report"),
-            "contents": _contents(nb),
         }
-        return super().from_notebook_node(nb, {**(resources or {}), "page": page}, **kwargs)
+        body, resources = super().from_notebook_node(nb, {**(resources or {}), "page": page}, **kwargs)
+        return body.replace("<ol></ol>", f"<ol>{_contents(body)}</ol>", 1), resources
 
 
 def safe_svg(svg: str) -> str:
-    """An SVG drawing without anything that can run or load: known elements and harmless attributes only."""
-    try:
-        root = ElementTree.fromstring(svg)
-    except ElementTree.ParseError:
-        return ""
+    """An SVG drawing without anything that can run or load: known elements and harmless attributes; "" if broken."""
     ElementTree.register_namespace("", SVG)
     ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
-    _strip(root)
-    return ElementTree.tostring(root, encoding="unicode")
-
-
-SHAPES = ["path", "rect", "circle", "line", "polyline", "text", "tspan", "use"]
-DRAWN = {f"{{{SVG}}}{name}" for name in ["svg", "g", "defs", "clipPath", "title", *SHAPES]}
+    try:
+        root = ElementTree.fromstring(svg)
+        if root.tag != f"{{{SVG}}}svg":
+            return ""
+        for element in root.iter():
+            _strip(element)
+        return ElementTree.tostring(root, encoding="unicode")
+    except (ElementTree.ParseError, RecursionError):
+        return ""
 
 
 def _strip(element: ElementTree.Element) -> None:
-    for name, value in list(element.attrib.items()):
-        plain = name.rsplit("}", 1)[-1].lower()
-        foreign = plain == "href" and not value.startswith("#")
-        if plain.startswith("on") or foreign or re.search(r"url\(\s*['\"]?[^#'\"\s]|expression|javascript:", value):
-            del element.attrib[name]
     for child in list(element):
         if child.tag not in DRAWN:
-            if child.tag != f"{{{SVG}}}style":
-                element.remove(child)
-                continue
-            child.text = "" if re.search(r"@import|url\(", child.text or "") else child.text
-        _strip(child)
+            element.remove(child)
+    for name, value in list(element.attrib.items()):
+        plain = name.rsplit("}", 1)[-1].lower()
+        if plain.startswith("on") or LOADING.search(value) or (plain == "href" and not value.startswith("#")):
+            del element.attrib[name]
 
 
-def _contents(notebook: Any) -> list[tuple[str, str]]:
-    """Anchor and text of each second-level heading; anchors as nbconvert makes them."""
-    markdown = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
-    headings = re.findall(r"^##\s+(.+?)\s*$", markdown, flags=re.MULTILINE)
-    return [(heading.replace(" ", "-"), heading) for heading in headings]
+def _contents(body: str) -> str:
+    """A list of links to the second-level headings of a page."""
+    headings = re.findall(r'<h2[^>]*>(.*?)<a class="anchor-link" (href="[^"]*")', body, flags=re.DOTALL)
+    return "".join(f"<li><a {link}>{re.sub('<[^>]+>', '', heading)}</a></li>" for heading, link in headings)
 
 
 def _sanitizer() -> SanitizeHTML:
@@ -191,13 +187,18 @@ def _sanitizer() -> SanitizeHTML:
     folds = ["details", "summary", "figure", "figcaption"]
     common = ["class", "id", "style", "title", "role", "aria-label", "aria-hidden", "tabindex"]
     drawn = ["viewBox", "width", "height", "points", "d", "fill", "stroke", "stroke-width"]
+
+    def harmless(_: str, name: str, value: str) -> bool:
+        return name in (*common, *drawn) and not LOADING.search(value)
+
     return SanitizeHTML(
         tags=[*drawing, *tables, *blocks, *inline, *folds],
+        styles=["background-color", "color", "font-weight", "max-width", "text-align"],
         attributes={
             "*": common,
             "a": ["href"],
             "th": ["scope", "colspan", "rowspan"],
             "td": ["colspan", "rowspan"],
-            **dict.fromkeys(drawing, drawn),
+            **dict.fromkeys(drawing, harmless),
         },
     )

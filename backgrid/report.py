@@ -113,8 +113,9 @@ def _preflight(complete: Mapping[str, Any], given: Mapping[str, Any]) -> Backtes
 
 def _folder_name(path: Path, complete: Mapping[str, Any], given: Mapping[str, Any]) -> str:
     key = json.dumps([path.stem, complete, sorted(given)], sort_keys=True)
-    about = [str(complete[name]) for name in ("symbol", "strategy") if name in complete] or [path.stem]
-    return f"{'_'.join(about)}_{hashlib.sha256(key.encode()).hexdigest()[:10]}"
+    about = [str(complete[name]) for name in ("symbol", "strategy") if complete.get(name)] or [path.stem]
+    named = re.sub(r"[^A-Za-z0-9^=.-]+", "_", "_".join(about))[:60].lstrip(".")
+    return f"{named}_{hashlib.sha256(key.encode()).hexdigest()[:10]}"
 
 
 def _run(path: Path, complete: Mapping[str, Any], given: Mapping[str, Any], folder: Path, work: Path) -> Report:

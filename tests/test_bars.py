@@ -1,6 +1,8 @@
 """Only legal symbols, ranges and bars get past here, and a refusal names what is wrong with which bar."""
 
 import datetime as dt
+import hashlib
+import struct
 
 import numpy as np
 import pandas as pd
@@ -218,7 +220,7 @@ DAMAGE = {
     "close below low": (cell("Low", 3, 116.0), "do not bracket Open and Close on 2023-01-05: .* Low 116, Close 115"),
     "open above high": (cell("Open", 1, 111.0), "do not bracket Open and Close on 2023-01-03: Open 111"),
     "open below low": (cell("Low", 1, 101.0), "do not bracket Open and Close on 2023-01-03: Open 100, .* Low 101"),
-    "negative volume": (lambda p: p.assign(Volume=[1.0, 2.0, -3.0, 4.0]), "Volume is -3.0 on 2023-01-04"),
+    "negative volume": (lambda p: p.assign(Volume=[0.0, 2.0, -3.0, 4.0]), "Volume is -3.0 on 2023-01-04"),
     "text": (cell("Close", 1, "110"), "column Open holds object, not numbers"),
     "booleans": (lambda p: p.assign(Low=True), "column Low holds bool, not numbers"),
     "missing column": (lambda p: p.drop(columns=["Low", "High"]), "prices lack High, Low: they have Open, Close"),
@@ -295,6 +297,15 @@ def test_hash_is_of_the_numbers_and_not_of_how_they_are_kept(bars):
     assert hash_bars(prices.assign(Volume=0.0)) == hash_bars(prices.assign(Volume=-0.0))
 
 
+def test_hash_is_sha_256_of_a_heading_the_nanoseconds_and_the_columns(bars):
+    """Snapshots are named by it: it must never change."""
+    prices = bars(CLOSES)
+    nanoseconds = [pd.Timestamp(date).value for date in prices.index]
+    numbers = [value for column in prices for value in prices[column]]
+    content = b"None|Open|High|Low|Close|4" + struct.pack("<4q", *nanoseconds) + struct.pack("<16d", *numbers)
+    assert hash_bars(prices) == hashlib.sha256(content).hexdigest()
+
+
 def test_hash_changes_with_a_value_a_date_a_zone_a_name_or_the_order(bars):
     prices = bars(CLOSES)
     others = [
@@ -321,6 +332,12 @@ def us_sessions(minutes, days=10):
     return sessions[0].append(sessions[1:])
 
 
+def new_zealand_mornings():
+    """10:00 to 13:00 on ten days."""
+    hours = [f"{day:%Y-%m-%d} {hour}:00" for day in pd.bdate_range("2023-01-09", periods=10) for hour in range(10, 14)]
+    return pd.DatetimeIndex(hours, tz="Pacific/Auckland")
+
+
 @pytest.mark.parametrize(
     ("index", "expected"),
     [
@@ -333,7 +350,10 @@ def us_sessions(minutes, days=10):
         (us_sessions(15), 26 * 252),
         (us_sessions(60), 7 * 252),
         (us_sessions(1), 390 * 252),
+        (us_sessions(15, days=1), 26 * 252),
         (pd.date_range("2023-01-01", periods=240, freq="h", tz="UTC"), 24 * 365),
+        (pd.bdate_range("2023-01-02", periods=99, freq="C", weekmask="Mon Tue Wed Thu Fri Sat"), 365),
+        (new_zealand_mornings(), 4 * 252),  # on Mondays still Sunday in UTC
         (pd.DatetimeIndex(["2023-01-06", "2023-01-09"]), 252),  # Friday and Monday
         (pd.DatetimeIndex(["2022-12-30", "2023-01-03"]), 252),  # over a Monday without trade
     ],
@@ -352,15 +372,15 @@ def test_periods_per_year_of_real_bars(symbol, interval, expected):
 
 
 def test_longest_gap_is_named_by_the_bar_after_it_and_long_ones_are_counted():
-    days = pd.DatetimeIndex(["2023-01-02", "2023-01-03", "2023-01-09", "2023-01-10", "2023-01-20", "2023-01-21"])
-    assert longest_gap(days) == (4, 2)  # 6 and 10 days, the median gap is one day
+    days = pd.DatetimeIndex(["2023-01-02", "2023-01-03", "2023-01-07", "2023-01-08", "2023-01-13", "2023-01-14"])
+    assert longest_gap(days) == (4, 1)  # 4 and 5 days: the median gap is one day, and only 5 is over four of them
     assert longest_gap(pd.bdate_range("2023-01-02", periods=20))[1] == 0
 
 
 def test_short_series_is_drawn_whole_and_a_long_one_by_its_extremes():
     assert drawn_bars(np.arange(10.0), most=10).tolist() == list(range(10))
     values = np.zeros(10_001)
-    values[[0, 777, 5_000]] = [np.nan, 9.0, -9.0]
+    values[[0, 777, 778, 5_000, 5_001]] = [np.nan, 9.0, np.nan, -9.0, np.nan]
     drawn = drawn_bars(values, most=100)
     assert len(drawn) <= 102 and {0, 777, 5_000, 10_000} <= set(drawn.tolist())
     assert (np.diff(drawn) > 0).all()

@@ -27,6 +27,7 @@ def test_sma_of_more_bars_than_there_are_is_nan_everywhere():
 def test_sma_that_would_hold_a_missing_value_is_nan_and_later_ones_are_not(missing):
     means = sma([1.0, 2.0, missing, 4.0, 6.0, 8.0], 2)
     assert means.tolist() == pytest.approx([np.nan, 1.5, np.nan, np.nan, 5.0, 7.0], nan_ok=True)
+    assert sma([missing, 2.0, 4.0, 6.0], 2).tolist() == pytest.approx([np.nan, np.nan, 3.0, 5.0], nan_ok=True)
 
 
 def test_sma_equals_the_plain_twin_on_real_closes(aapl):

@@ -227,13 +227,21 @@ def test_one_return_has_no_spread(equity):
     spread = {"annual_volatility", "sharpe", "skew", "kurtosis", "beta", "alpha", "information_ratio", "ulcer_index"}
     assert spread <= undefined(given)
     assert given["total_return"] == given["best_day"] == given["worst_day"] == equity[-1] / 100.0 - 1.0
-    assert given["cagr"] == pytest.approx((equity[-1] / 100.0) ** 4 - 1.0)
+    assert given["cagr"] == pytest.approx((equity[-1] / 100.0) ** 4 - 1.0) and given["turnover"] == 8.0
+
+
+def test_trade_that_wins_nothing_is_no_winner_and_no_loser():
+    """One of three wins 10 %, one loses 5 %: 1/3 - 2/3 / (10 / 5)."""
+    given = run(pnl=[10.0, 0.0, -5.0], trade_returns=[0.1, 0.0, -0.05])
+    assert given["win_rate"] == pytest.approx(1 / 3) and given["kelly"] == pytest.approx(0.0, abs=1e-15)
+    assert run(pnl=[10.0, 5.0, -5.0])["win_rate"] == pytest.approx(2 / 3)
 
 
 def test_two_returns_have_a_spread():
     """Returns .1 and -.1 against .05 and -.05: no skew, the smallest kurtosis there is, and a beta of 2."""
     given = run(equity=[100.0, 110.0, 99.0], benchmark=[0.05, -0.05])
     assert [given[name] for name in ("skew", "kurtosis", "beta")] == pytest.approx([0.0, 1.0, 2.0], abs=1e-9)
+    assert given["ulcer_index"] == pytest.approx(0.1)
 
 
 def test_one_bar_has_no_return():
@@ -292,7 +300,8 @@ def test_public_functions_equal_their_plain_twins(seed):
         assert given == pytest.approx(plain.calculate_sharpe_ratio(returns.tolist(), risk_free, periods), rel=1e-12)
 
 
-def test_account_may_end_at_zero():
+def test_account_may_be_small_and_end_at_zero():
+    assert calculate_total_return([0.5, 0.25]) == calculate_max_drawdown([0.5, 0.25]) == -0.5
     assert calculate_total_return([100.0, 0.0]) == calculate_max_drawdown([100.0, 0.0]) == -1.0
 
 

@@ -17,6 +17,7 @@ def test_request_needs_a_symbol_only():
     request = BacktestRequest(symbol="aapl")
     assert (request.symbol, request.strategy, request.params) == ("AAPL", StrategyType.MA_CROSSOVER, {})
     assert (request.start, request.end, request.interval, request.source) == (None, None, "1d", None)
+    assert request.adjusted
     assert request.costs() == {
         "fill": "next_open",
         "fees": 0.0,
@@ -140,7 +141,8 @@ def test_every_field_is_described_in_the_schema():
 
 
 def test_built_request_is_the_request():
-    assert build_request(symbol="aapl", fees=0.1) == BacktestRequest(symbol="AAPL", fees=0.1)
+    fields = {"strategy": "buy_and_hold", "fees": 0.1}
+    assert build_request(symbol="aapl", **fields) == BacktestRequest(symbol="AAPL", **fields)
 
 
 @pytest.mark.parametrize(

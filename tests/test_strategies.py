@@ -56,6 +56,10 @@ def test_calculated_signals_are_flat_while_warming_up():
     assert signals.tolist() == [0.0, 1.0, 0.0, 0.0, 1.0]
 
 
+def test_calculated_signals_have_the_windows_of_the_strategy(aapl):
+    assert calculate_ma_crossover_signals(aapl["Close"]).equals(ma_crossover(aapl).fillna(0.0))
+
+
 @pytest.mark.parametrize("windows", [(20, 50), (1, 2), (3, 200), (100, 300)])
 def test_calculated_signals_equal_the_plain_twin(aapl, windows):
     signals = calculate_ma_crossover_signals(aapl["Close"], *windows)
