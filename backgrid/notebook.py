@@ -80,6 +80,9 @@ def _settled(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     for number, cell in enumerate(notebook.cells):
         tags = cell.metadata.get("tags")
         cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
+        for output in cell.get("outputs", []):
+            if output["output_type"] == "stream":  # a warning names a file after the process
+                output["text"] = re.sub(r"\S*ipykernel_\d+[/\\]\d+\.py", "cell", output["text"])
         if "injected-parameters" in (tags or []):
             cell["id"] = f"injected-{number:02d}"
     return notebook

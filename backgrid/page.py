@@ -45,7 +45,7 @@ def summary(result: BacktestResult) -> Html:
     span = f"{bar_text(index, 0)} to {bar_text(index, len(index) - 1)}, {len(index):,} bars"
     rows = [(METRICS[name].label, format_metric(name, result.metrics[name]), _held(name, held)) for name in HEADLINE]
     cards = "".join(
-        f"<div class='card'><dt>{_e(label)}</dt><dd>{value}<small>holding {other}</small></dd></div>"
+        f"<div class='card'><dt>{_e(label)}</dt><dd>{value}<small>{other}</small></dd></div>"
         for label, value, other in rows
     )
     chips = "".join(f"<li class='{kind}'>{_e(text)}</li>" for kind, text in verdicts(result, held))
@@ -94,6 +94,7 @@ def parameters(result: BacktestResult) -> Html:
         ("cash", settings["cash"], "account at the first bar, in currency"),
         ("whole_units", settings["whole_units"], "units rounded towards zero"),
         ("risk_free", settings["risk_free"], "return of cash, fraction a year"),
+        ("benchmark", "holding", "bought at the first close, without costs"),
         ("periods_per_year", settings["periods_per_year"], "bars a year, from the bars unless given"),
     ]
     return _table(("parameter", "value", "meaning"), [(n, f"{v:,.12g}" if _is_number(v) else v, m) for n, v, m in rows])
@@ -226,11 +227,15 @@ def _lead(result: BacktestResult, held: Mapping[str, float]) -> str:
     rate = settings["fees"] + settings["slippage"]
     fixed = f" and {settings['fixed_fee']:,.6g} a fill" if settings["fixed_fee"] else ""
     costs = f"{rate * 100:.4g}\u202f% a side{fixed}" if rate or fixed else "without costs"
-    ours, theirs = result.metrics, held
+    long_enough = len(result.equity) > settings["periods_per_year"] / 2  # to speak of a year
+    name, span = ("cagr", "a year") if long_enough else ("total_return", "in all")
+    ours, theirs = (
+        [format_value(numbers[metric], "fraction") for metric in (name, "max_drawdown")]
+        for numbers in (result.metrics, held)
+    )
     return (
-        f"{rule}, {FILLED[settings['fill']]}, {costs}: {format_value(ours['cagr'], 'fraction')} a year against "
-        f"{format_value(theirs['cagr'], 'fraction')} for holding, at a worst loss of "
-        f"{format_value(ours['max_drawdown'], 'fraction')} against {format_value(theirs['max_drawdown'], 'fraction')}."
+        f"{rule}, {FILLED[settings['fill']]}, {costs}: {ours[0]} {span} against {theirs[0]} for holding, "
+        f"at a worst loss of {ours[1]} against {theirs[1]}."
     )
 
 
@@ -245,7 +250,7 @@ def _compared(what: str, ours: float, theirs: float, unit: str) -> tuple[str, st
 
 
 def _held(name: str, held: Mapping[str, float]) -> str:
-    return format_metric(name, held[name]) if name in held else "\u2013"
+    return f"holding {format_metric(name, held[name])}" if name in held else ""
 
 
 def _duration(gap: pd.Timedelta) -> str:
@@ -275,14 +280,14 @@ def _table(heads: Iterable[str], rows: Iterable[Iterable[Any]], classes: str = "
 
 
 def _trade_table(table: pd.DataFrame, caption: str) -> Html:
-    heads = ("Entry", "Exit", "Units", "Entry price", "Exit price", "Fees", "Pnl", "Return", "Bars", "Exit by")
+    heads = ("Entry", "Exit", "Units", "Entry price", "Exit price", "Fees", "Profit", "Return", "Bars", "Exit by")
     rows = []
     for trade in table.itertuples(index=False):
         times = (bar_text(pd.DatetimeIndex([trade.entry_time]), 0), bar_text(pd.DatetimeIndex([trade.exit_time]), 0))
         numbers = (
-            _amount(trade.units, small=1.0),
-            _amount(trade.entry_price, small=10.0),
-            _amount(trade.exit_price, small=10.0),
+            _amount(trade.units),
+            _price(trade.entry_price),
+            _price(trade.exit_price),
             format_value(trade.fees, "price"),
             format_value(trade.pnl, "price"),
             format_value(trade.trade_return, "fraction"),
@@ -297,9 +302,14 @@ def _trade_table(table: pd.DataFrame, caption: str) -> Html:
     )
 
 
-def _amount(value: float, *, small: float) -> str:
-    """Two decimals, or four significant digits for what is small and would be rounded away."""
-    return format_value(value, "price") if abs(value) >= small else f"{value:.4g}".replace("-", "\u2212")
+def _amount(value: float) -> str:
+    """Two decimals, or four significant digits for what would be rounded away."""
+    return format_value(value, "price") if abs(value) >= 1.0 else f"{value:.4g}".replace("-", "\u2212")
+
+
+def _price(value: float) -> str:
+    """Two decimals for a stock, five for a currency, four significant digits for less."""
+    return f"{value:,.2f}" if value >= 10.0 else f"{value:.5f}" if value >= 0.01 else f"{value:.4g}"
 
 
 def _heat(value: float | None, deepest: float) -> str:

@@ -126,7 +126,9 @@ def equity_chart(equity: pd.Series, benchmark: pd.Series, positions: pd.Series, 
     alive = equity.where(equity > 0.0)
     _line(top, benchmark, color=NEUTRAL, width=1.2)
     _line(top, alive, color=ACCENT, width=1.8)
-    _end_labels(top, [(alive, name, ACCENT), (benchmark, "holding", NEUTRAL)])
+    _end_labels(
+        top, [(alive, name if equity.iloc[-1] > 0.0 else f"{name}, ruined", ACCENT), (benchmark, "holding", NEUTRAL)]
+    )
     _log_currency(top, pd.concat([alive.dropna(), benchmark]))
     top.set_ylabel("account, log scale")
     _position_band(band, positions)
@@ -202,7 +204,9 @@ def signals_chart(close: pd.Series, trades: pd.DataFrame) -> Chart:
 
 
 @_styled
-def rolling_chart(returns: pd.Series, periods_per_year: float, window: int | None = None) -> Chart:
+def rolling_chart(
+    returns: pd.Series, periods_per_year: float, window: int | None = None, *, risk_free: float = 0.0
+) -> Chart:
     """Rolling Sharpe ratio and volatility.
 
     Parameters
@@ -213,10 +217,13 @@ def rolling_chart(returns: pd.Series, periods_per_year: float, window: int | Non
         [bars per year]
     window : int, optional
         Bars that each value looks back on; half a year, or a quarter of the bars if that is less. [bars]
+    risk_free : float, default 0.0
+        Return of cash. [fraction per year]
     """
     window = window or max(2, min(round(periods_per_year / 2), returns.size // 4))
     chart, (above, below) = _chart(4.2, [1, 1])
-    mean, spread = returns.rolling(window).mean(), returns.rolling(window).std()
+    cash_return = (1.0 + risk_free) ** (1.0 / periods_per_year) - 1.0
+    mean, spread = returns.rolling(window).mean() - cash_return, returns.rolling(window).std()
     sharpe = (mean / spread.where(spread > 1e-12)) * np.sqrt(periods_per_year)
     volatility = spread * np.sqrt(periods_per_year)
     above.axhline(0.0, color=MUTED, linewidth=0.8)
@@ -256,8 +263,8 @@ def trades_chart(trades: pd.DataFrame) -> Chart:
     left, right = chart.subplots(1, 2, width_ratios=[1, 1.2])
     _margins(chart, bottom=0.5)
     if returns.size:
-        edges = np.histogram_bin_edges(returns, bins=min(20, max(5, returns.size // 2)))
-        edges = np.unique(np.append(edges, 0.0))
+        width = float(np.ptp(returns)) / min(20, max(5, returns.size // 2)) or abs(float(returns[0])) or 0.01
+        edges = np.arange(np.floor(returns.min() / width), np.floor(returns.max() / width) + 2) * width
         counts, _ = np.histogram(returns, edges)
         colors = [ACCENT if edge >= 0.0 else LOSS for edge in edges[:-1]]
         left.bar(edges[:-1], counts, np.diff(edges), align="edge", color=colors, alpha=0.85, linewidth=0)

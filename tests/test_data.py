@@ -365,9 +365,6 @@ def test_bad_csv_is_bad_data_and_says_what_is_wrong(csv, folder, text, said):
     assert not folder.exists()
 
 
-
-
-
 @pytest.mark.parametrize(
     ("dates", "interval"),
     [

@@ -161,6 +161,15 @@ def test_sentence_gives_growth_a_year_and_worst_loss_of_both():
     ) in words(page.summary(result))
 
 
+def test_sentence_does_not_stretch_a_short_run_to_a_year():
+    """Six sessions that earn 2 % are no 130 % a year."""
+    result = run_backtest(plain.random_bars(1, n_bars=60))
+    held = page.benchmark_metrics(result)
+    said = words(page.summary(result))
+    assert f" in all against {words(format_metric('total_return', held['total_return']))} for holding" in said
+    assert "a year" not in said
+
+
 @pytest.mark.parametrize(
     ("fill", "said"),
     [
@@ -195,7 +204,7 @@ def test_six_numbers_stand_beside_those_of_holding():
     assert len(cards) == 6
     for name, card in zip(page.HEADLINE, cards, strict=True):
         ours, theirs = (format_metric(name, numbers.get(name, np.nan)) for numbers in (result.metrics, held))
-        assert card == words(f"{METRICS[name].label} {ours} holding {theirs if name in held else '–'}")
+        assert card == words(f"{METRICS[name].label} {ours}{f' holding {theirs}' if name in held else ''}")
 
 
 def test_holding_has_the_metrics_of_buying_at_the_first_close():
@@ -381,7 +390,7 @@ def test_every_metric_is_listed_once_with_its_value_and_formula():
 def test_parameters_are_all_listed_as_they_were_given():
     result = run_backtest(plain.random_bars(1), cash=1_234_567.0, fees=0.00025, params={"fast_window": 3})
     listed = {row[0]: row[1] for row in rows(page.parameters(result))[1:]}
-    assert listed.keys() == {"strategy", "fast_window", "slow_window", *result.settings}
+    assert listed.keys() == {"strategy", "fast_window", "slow_window", "benchmark", *result.settings}
     assert (listed["strategy"], listed["fast_window"], listed["slow_window"]) == ("ma_crossover", "3", "50")
     assert float(listed["cash"].replace(",", "")) == 1_234_567.0
     assert float(listed["fees"]) == 0.00025

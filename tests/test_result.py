@@ -266,7 +266,7 @@ def test_html_shows_caption_costs_picture_and_table(result):
 
 
 def test_picture_runs_from_the_lowest_to_the_highest_value_over_its_width(bars):
-    """Equity and benchmark 100, 200, 150 in a box of 600 by 90 with a margin of 2: heights 88, 2 and 45 from the top."""
+    """Equity and benchmark 100, 200, 150 in a box of 600 by 90 with a margin of 2: 88, 2 and 45 from the top."""
     shown = run_backtest(bars(close=[100.0, 200.0, 150.0]), "buy_and_hold", fill="close", cash=100.0)._repr_html_()
     assert shown.count("<polyline points='0.0,88.0 300.0,2.0 600.0,45.0'") == 2
 
