@@ -265,12 +265,10 @@ def _checked_target(signals: Any, index: pd.DatetimeIndex, name: str, params: Ma
         raise ParameterError(f"{name}: target positions must be numbers, got {shown(signals)}") from None
     if array.shape != (len(index),):
         raise ParameterError(f"{name}: need one target position a bar, {len(index)}, got shape {array.shape}")
-    if isinstance(signals, pd.Series) and isinstance(signals.dtype, pd.api.extensions.ExtensionDtype):
-        array = signals.to_numpy(dtype=object if array.dtype.kind == "O" else None, na_value=np.nan)
-        array = array.astype(float) if pd.api.types.is_numeric_dtype(signals.dtype) else array
-    if array.dtype.kind not in "biuf":
-        raise ParameterError(f"{name}: target positions must be numbers, got {shown(signals)}")
-    target = array.astype(np.float64)
+    try:
+        target = _floats(array)
+    except (TypeError, ValueError):
+        raise ParameterError(f"{name}: target positions must be numbers, got {shown(signals)}") from None
     missing = np.isnan(target)
     outside = np.flatnonzero(~missing & ~(np.abs(target) <= 1.0))
     if outside.size:
@@ -284,6 +282,15 @@ def _checked_target(signals: Any, index: pd.DatetimeIndex, name: str, params: Ma
         )
     target[missing] = 0.0
     return target
+
+
+def _floats(array: np.ndarray) -> np.ndarray:
+    """A fresh float array; objects pass if they are numbers, truth values or missing, as shifted bools are."""
+    if array.dtype.kind in "biuf":
+        return array.astype(np.float64)
+    if array.dtype.kind != "O" or any(isinstance(value, (str, bytes)) for value in array):
+        raise TypeError
+    return pd.Series(array, dtype=object).to_numpy(dtype=np.float64, na_value=np.nan)
 
 
 def _benchmark_close(benchmark: Any, bars: pd.DataFrame) -> np.ndarray:
