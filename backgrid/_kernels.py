@@ -32,7 +32,7 @@ def sma(values, window):
     window   int              1 <= window <= n_bars
     returns  float64[n_bars]  within one rounding of the exact mean
 
-    The running sum is kept in two floats without any rounding (Knuth's two-sum), and divided as such: a plain running
+    The running sum is kept in two floats, about 106 bits (Knuth's two-sum), and divided as such: a plain running
     sum drifts, so that two means of a constant price differ in the last bit and cross without cause.
     """
     n_bars = values.size

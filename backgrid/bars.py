@@ -55,6 +55,8 @@ def check_date(value: Any, name: str = "the value") -> dt.date | None:
     if isinstance(value, dt.datetime):
         if pd.isna(value):
             raise ParameterError(f"{name} is not a date: NaT")
+        if value.time() != dt.time() or value.tzinfo is not None:
+            raise ParameterError(f"{name} must be a date without a time, got {value.isoformat()}")
         return value.date()
     if isinstance(value, dt.date):
         return value
@@ -222,11 +224,11 @@ def infer_periods_per_year(index: pd.DatetimeIndex) -> int:
     Returns
     -------
     int
-        By the median gap: 252 for daily bars, or 365 where more than a tenth of them lie on weekends; 52 weekly,
+        By the median gap: 252 for daily bars, or 365 where Saturdays and Sundays both have bars; 52 weekly,
         12 monthly, 4 quarterly, 1 yearly; for intraday bars, bars in the median session times 252 or 365.
         [bars per year]
     """
-    local = index.asi8 if index.tz is None else index.tz_localize(None).as_unit("ns").asi8
+    local = index.tz_localize(None).as_unit("ns").asi8
     days = local // DAY
     gap = float(np.median(np.diff(local))) / DAY
     for longest, bars_a_year in ((45.0, 12), (120.0, 4), (np.inf, 1)):
@@ -234,7 +236,8 @@ def infer_periods_per_year(index: pd.DatetimeIndex) -> int:
             return bars_a_year
     if gap > 4.0:
         return 52
-    sessions = 365 if np.count_nonzero((days + 3) % 7 >= 5) > 0.1 * days.size else 252
+    weekends = np.bincount((days + 3) % 7, minlength=7)[5:]
+    sessions = 365 if weekends.min() > 0.05 * days.size else 252  # Sundays alone are a working day somewhere
     if gap >= 1.0:
         return sessions
     bars_a_day = np.diff(np.flatnonzero(np.diff(days, prepend=days[0] - 1, append=days[-1] + 1)))

@@ -57,21 +57,20 @@ def cached_bars(
     return raw, notes
 
 
-def keep_snapshot(raw: pd.DataFrame) -> str:
+def keep_snapshot(raw: pd.DataFrame, symbol: str = "", interval: str = "") -> str:
     """Keep raw bars under the SHA-256 of their numbers, never to be rewritten, and return it."""
     snapshot = hash_bars(raw)
     path = _folder("snapshots") / f"{snapshot}.parquet"
     if not path.is_file():
-        _write_bars(path, raw, {})
+        _write_bars(path, raw, {"symbol": symbol, "interval": interval})
     return snapshot
 
 
-def load_snapshot(snapshot: str) -> pd.DataFrame | None:
-    """Raw bars kept under this hash; None if there are none, or they are no longer what was kept."""
+def load_snapshot(snapshot: str) -> tuple[pd.DataFrame, dict] | None:
+    """Raw bars kept under this hash, and of what; None if there are none, or they are no longer what was kept."""
     if not re.fullmatch(r"[0-9a-f]{64}", snapshot):
         return None
-    kept = _read_bars(_folder("snapshots") / f"{snapshot}.parquet", "content", snapshot)
-    return kept[0] if kept else None
+    return _read_bars(_folder("snapshots") / f"{snapshot}.parquet", "content", snapshot)
 
 
 def _still_good(last: dt.date | None, fetched: float) -> bool:

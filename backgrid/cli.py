@@ -44,7 +44,7 @@ def report(template: str, words: tuple, file: str | None, out: str | None) -> No
         from backgrid.templates import check_parameters, find_template, parse_words, read_parameters
 
         declared = read_parameters(find_template(template))
-        given = check_parameters(declared, {**_read_yaml(file), **parse_words(declared, dict(words))})
+        given = check_parameters(declared, {**_read_yaml(file), **parse_words(declared, _once(words))})
 
         from backgrid.report import run_report  # loads pandas and numba, which a misspelt name need not wait for
 
@@ -57,7 +57,7 @@ def report(template: str, words: tuple, file: str | None, out: str | None) -> No
 @click.option("-p", "--param", "words", **NAME_VALUE, help="A parameter of the strategy, or fees, fill, cash ...")
 @click.option("--start", help="First session, as 2019-01-02.")
 @click.option("--end", help="Last session, inclusive.")
-@click.option("--interval", default="1d", show_default=True, help="Length of a bar.")
+@click.option("--interval", help="Length of a bar.  [default: 1d]")
 @click.option("--source", help="yahoo, sample, or a path.  [default: BACKGRID_SOURCE]")
 @click.option("--json", "as_json", is_flag=True, help="Print the response as JSON.")
 def run(symbol: str, strategy: str, words: tuple, as_json: bool, **fields: Any) -> None:
@@ -66,10 +66,13 @@ def run(symbol: str, strategy: str, words: tuple, as_json: bool, **fields: Any) 
         from backgrid.engine import run_request
         from backgrid.models import BacktestRequest, build_request
 
-        values = {name: _literal(text) for name, text in words}
+        values = {name: _literal(text) for name, text in _once(words).items()}
+        fields = {name: value for name, value in fields.items() if value is not None}
         own = {name: values.pop(name) for name in list(values) if name in BacktestRequest.model_fields}
         if placed := {"symbol", "strategy", "params"} & own.keys():
             raise ParameterError(f"{min(placed)} cannot be given by -p: backgrid run SYMBOL --strategy NAME")
+        if twice := own.keys() & fields.keys():
+            raise ParameterError(f"{min(twice)} is given twice, by --{min(twice)} and by -p")
         request = build_request(**{**fields, **own}, symbol=symbol, strategy=strategy, params=values)
         response = run_request(request)
         click.echo(response.model_dump_json(indent=2) if as_json else _as_text(response.metrics))
@@ -115,9 +118,9 @@ def templates() -> None:
         for name, path in list_templates().items():
             declared = read_parameters(path)
             click.echo(name)
-            width = max((len(parameter) for parameter in declared), default=0)
+            widths = [max(map(len, column)) for column in zip(*((n, p.type) for n, p in declared.items()), strict=True)]
             for parameter, (kind, default, meaning) in declared.items():
-                click.echo(f"  {parameter:{width}}  {kind:5}  {default!r:14}  {meaning}")
+                click.echo(f"  {parameter:{widths[0]}}  {kind:{widths[1]}}  {default!r:14}  {meaning}")
 
 
 @main.command()
@@ -128,6 +131,15 @@ def settings() -> None:
     for name, (default, meaning) in SETTINGS.items():
         value = setting(name)
         click.echo(f"{name}={value}{'' if value == default else f'  (default {default})'}\n  {meaning}")
+
+
+def _once(words: tuple[tuple[str, str], ...]) -> dict[str, str]:
+    """Names and words, or ParameterError for a name that is given twice."""
+    given = dict(words)
+    if len(given) < len(words):
+        names = [name for name, _ in words]
+        raise ParameterError(f"{next(name for name in names if names.count(name) > 1)} is given twice by -p")
+    return given
 
 
 def _read_yaml(file: str | None) -> dict[str, Any]:

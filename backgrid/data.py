@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from backgrid.bars import (
+    DAY,
     PRICE_COLUMNS,
     bar_text,
     check_columns,
@@ -112,7 +113,7 @@ def fetch_ohlcv(
         "notes": [*notes, *dropped, *adjustments, *_naive_times(prices.index), *_jumps(prices["Close"])],
     }
     if name != "sample":  # the package itself keeps the sample
-        keep_snapshot(raw)
+        keep_snapshot(raw, symbol, interval)
     return prices
 
 
@@ -132,7 +133,7 @@ def _read_source(
         return raw, "yahoo", notes
     text = os.fspath(source) if isinstance(source, (str, os.PathLike)) else ""
     if text.startswith("snapshot:"):
-        return _read_snapshot(text, symbol, span_text(first, last)), text, []
+        return _read_snapshot(text, symbol, interval, span_text(first, last)), text, []
     if Path(text).suffix.lower() in (".csv", ".parquet"):
         return _read_file(Path(text), symbol, span_text(first, last)), Path(text).name, []
     raise ParameterError(
@@ -150,10 +151,14 @@ def _call_source(function: Callable, symbol: str, first: Any, last: Any, interva
     return raw, name, []
 
 
-def _read_snapshot(source: str, symbol: str, span: str) -> pd.DataFrame:
-    raw = load_snapshot(source.removeprefix("snapshot:"))
-    if raw is None:
+def _read_snapshot(source: str, symbol: str, interval: str, span: str) -> pd.DataFrame:
+    kept = load_snapshot(source.removeprefix("snapshot:"))
+    if kept is None:
         raise NoDataError(symbol, span, f"there is no intact {shown(source)}", "Fetch again without pinning.")
+    raw, facts = kept
+    if (facts["symbol"], facts["interval"]) != (symbol, interval):
+        cause = f"this snapshot is of {facts['symbol']} {facts['interval']}, not of {symbol} {interval}"
+        raise NoDataError(symbol, span, cause, "Ask for what it holds.")
     return raw
 
 
@@ -228,12 +233,20 @@ def _tidy(raw: pd.DataFrame, interval: str) -> pd.DataFrame:
     renamed = raw.rename(columns={column: name for column, name in names.items() if name})
     check_columns(renamed, PRICE_COLUMNS)
     index = check_index(renamed.index)
+    _check_spacing(index, interval)
     if interval.endswith(("d", "wk", "mo")):
         sessions = index.tz_localize(None).normalize()
         if not sessions.is_unique:
             raise PricesError(f"several bars lie within one day: interval {interval!r} is not theirs")
         index = sessions
     return pd.DataFrame({n: column_numbers(n, renamed[n]) for n in RAW_COLUMNS if n in renamed}, index=index)
+
+
+def _check_spacing(index: pd.DatetimeIndex, interval: str) -> None:
+    """PricesError if the bars lie so far apart that they cannot be of this interval."""
+    widest = {"1d": 4.0, "5d": 10.0, "1wk": 10.0, "1mo": 45.0, "3mo": 120.0}.get(interval, 0.9)
+    if len(index) > 2 and (days := float(np.median(np.diff(index.asi8))) / DAY) > widest:
+        raise PricesError(f"the bars lie {days:.3g} days apart: interval {interval!r} is not theirs")
 
 
 def _adjust(traded: pd.DataFrame, raw: pd.DataFrame, adjusted: bool) -> tuple[pd.DataFrame, list[str]]:

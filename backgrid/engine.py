@@ -1,5 +1,6 @@
 """The engine: signals decided at a close become trades at a later price. The only place that shifts signals in time."""
 
+import copy
 import datetime as dt
 import math
 import time
@@ -98,8 +99,9 @@ def run_backtest(
         "periods_per_year": infer_periods_per_year(bars.index)
         if periods_per_year is None
         else _number("periods_per_year", periods_per_year, 0.0, open_below=True),
+        "benchmark": "holding" if benchmark is None else str(getattr(benchmark, "attrs", {}).get("symbol", "given")),
     }
-    name, params, target = _target(strategy, bars, params)
+    name, params, target = _target(strategy, _with_other_columns(bars, prices), params)
     close = bars["Close"].to_numpy()
     opens = bars["Open"].to_numpy() if fill == "next_open" else close
     equity, units, fills, _ = _kernels.simulate(
@@ -119,7 +121,7 @@ def run_backtest(
     metrics = _metrics(equity, positions, fills, trades, held, settings)
     return BacktestResult(
         symbol=str(prices.attrs.get("symbol", "")),
-        data={name: prices.attrs[name] for name in DATA_FACTS if name in prices.attrs},
+        data=copy.deepcopy({name: prices.attrs[name] for name in DATA_FACTS if name in prices.attrs}),
         strategy=name,
         params=params,
         settings=settings,
@@ -231,6 +233,14 @@ def calculate_returns(
 # ---- what goes in ----------------------------------------------------------------------------------------------------
 
 
+def _with_other_columns(bars: pd.DataFrame, prices: pd.DataFrame | pd.Series) -> pd.DataFrame:
+    """The bars, and whatever else stood in the caller's frame for the strategy to use."""
+    if isinstance(prices, pd.Series) or prices.shape[1] == bars.shape[1]:
+        return bars
+    others = prices[[column for column in prices.columns if column not in bars.columns]]
+    return pd.concat([bars, others.set_axis(bars.index)], axis=1)
+
+
 def _timing(fill: Any) -> int:
     """The kernel's code of a fill."""
     if not isinstance(fill, str) or fill not in FILLS:
@@ -257,7 +267,7 @@ def _checked_target(signals: Any, index: pd.DatetimeIndex, name: str, params: Ma
     if isinstance(signals, pd.DataFrame):
         raise ParameterError(f"{name}: target positions must be one column, got a DataFrame")
     labelled = isinstance(signals, pd.Series) and not isinstance(signals.index, pd.RangeIndex)
-    if labelled and not signals.index.equals(index):
+    if labelled and not _in_nanoseconds(signals.index).equals(index):
         raise ParameterError(f"{name}: the index of the target positions is not that of the prices")
     try:
         array = np.asarray(signals)
@@ -282,6 +292,10 @@ def _checked_target(signals: Any, index: pd.DatetimeIndex, name: str, params: Ma
         )
     target[missing] = 0.0
     return target
+
+
+def _in_nanoseconds(index: pd.Index) -> pd.Index:
+    return index.as_unit("ns") if isinstance(index, pd.DatetimeIndex) else index
 
 
 def _floats(array: np.ndarray) -> np.ndarray:

@@ -83,6 +83,6 @@ def shown(value: object) -> str:
     short = reprlib.Repr()
     short.maxstring = short.maxother = short.maxlong = 40
     try:
-        return short.repr(value)
+        return " ".join(short.repr(value).split())
     except Exception:  # a hostile __repr__ must not hide the error that is being reported
         return f"<{type(value).__name__}>"

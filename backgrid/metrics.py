@@ -76,16 +76,21 @@ def calculate_metrics(**series: Any) -> dict[str, float | int]:
         Name to value; NaN where a metric is undefined.
     """
     returns = returns_of(series["equity"])
-    cash_return = (1.0 + series["risk_free"]) ** (1.0 / series["periods_per_year"]) - 1.0
+    cash = cash_return(series["risk_free"], series["periods_per_year"])
     known = {
         **series,
         "returns": returns,
         "sorted_returns": np.sort(returns),
-        "excess": returns - cash_return,
-        "benchmark_excess": series["benchmark"] - cash_return,
+        "excess": returns - cash,
+        "benchmark_excess": series["benchmark"] - cash,
         "drawdown": drawdown_of(series["equity"]),
     }
     return {name: entry.function(*[known[a] for a in entry.arguments]) for name, entry in METRICS.items()}
+
+
+def cash_return(risk_free: float, periods_per_year: float) -> float:
+    """Return of cash in one bar, so that a year of them compounds to `risk_free`. [fraction]"""
+    return (1.0 + risk_free) ** (1.0 / periods_per_year) - 1.0
 
 
 def returns_of(equity: np.ndarray) -> np.ndarray:
@@ -165,7 +170,8 @@ def calculate_sharpe_ratio(returns: Any, *, risk_free: float = 0.0, periods_per_
     Raises
     ------
     ParameterError
-        If `returns` is not one-dimensional, or holds NaN or infinity.
+        If `returns` is not one-dimensional, or holds NaN or infinity; if `risk_free` is not above -1, or
+        `periods_per_year` not above 0.
 
     References
     ----------
@@ -174,7 +180,11 @@ def calculate_sharpe_ratio(returns: Any, *, risk_free: float = 0.0, periods_per_
     checked = np.asarray(returns, dtype=float)
     if checked.ndim != 1 or not np.isfinite(checked).all():
         raise ParameterError(f"returns must be one-dimensional and finite, got shape {checked.shape}")
-    return sharpe(checked - ((1.0 + risk_free) ** (1.0 / periods_per_year) - 1.0), periods_per_year)
+    if not (-1.0 < risk_free < math.inf and 0.0 < periods_per_year < math.inf):
+        raise ParameterError(
+            f"risk_free must be above -1 and periods_per_year above 0, got {risk_free} and {periods_per_year}"
+        )
+    return sharpe(checked - cash_return(risk_free, periods_per_year), periods_per_year)
 
 
 def _checked_equity(equity: Any) -> np.ndarray:
@@ -201,9 +211,10 @@ def cagr(equity, periods_per_year):
     if equity.size < 2:
         return NAN
     try:
-        return float(equity[-1] / equity[0]) ** (periods_per_year / (equity.size - 1)) - 1.0
+        growth = float(equity[-1] / equity[0]) ** (periods_per_year / (equity.size - 1))
     except OverflowError:
         return NAN
+    return growth - 1.0 if growth <= LARGEST_RATIO else NAN
 
 
 @metric("Return", "Mean annual return", "fraction")
@@ -374,7 +385,7 @@ def avg_trade_duration(bars_held):
 @metric("Trades", "SQN", "ratio")
 def sqn(pnl):
     """sqrt(n) * mean(pnl) / std(pnl, ddof 1), n closed trades; per trade."""
-    if not _varies(pnl):
+    if not pnl.any() or not _varies(pnl / np.abs(pnl).max()):
         return NAN
     return _ratio(math.sqrt(pnl.size) * _mean(pnl), _std(pnl))
 
@@ -455,9 +466,8 @@ def format_value(value: float | None, unit: str) -> str:
     text = f"{value * 100 if unit == 'fraction' else value:,.{digits}f}"
     if not text.strip("-0.,"):
         text = text.lstrip("-")
-    return text.replace("-", "\u2212") + {"fraction": "\u202f%", "multiple": "\u202f×", "bars": "\u00a0bars"}.get(
-        unit, ""
-    )
+    units = {"fraction": "\u202f%", "multiple": "\u202f×", "bars": "\u00a0bar" if value == 1 else "\u00a0bars"}
+    return text.replace("-", "\u2212") + units.get(unit, "")
 
 
 def group_metrics(metrics: Mapping[str, float]) -> dict[str, dict[str, float]]:

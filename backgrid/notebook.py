@@ -25,9 +25,10 @@ from backgrid.errors import ReportError
 
 PAGE = Path(__file__).parent / "html"
 SVG = "http://www.w3.org/2000/svg"
+PAINT = ("fill", "stroke", "font", "text-anchor", "opacity", "clip-path")  # properties that place nothing
 SHAPES = ["path", "rect", "circle", "ellipse", "line", "polyline", "polygon", "text", "tspan", "use"]
 DRAWN = {f"{{{SVG}}}{name}" for name in ["svg", "g", "defs", "clipPath", "title", *SHAPES]}
-LOADING = re.compile(r"\\|url\(\s*['\"]?(?!['\"]?#)|expression|javascript:", re.IGNORECASE)
+LOADING = re.compile(r"\\|image-set|url\(\s*['\"]?(?!['\"]?#)|expression|javascript:", re.IGNORECASE)
 LONGEST_SOCKET_FOLDER = 60  # the path of a Unix socket may have 107 bytes
 
 
@@ -68,7 +69,7 @@ def execute_notebook(path: Path, partial: Path, parameters: Mapping[str, Any]) -
             raise ReportError(
                 f"{path.stem}: cell {error.exec_count} failed with {error.ename}: {error.evalue}"
             ) from error
-        except DeadKernelError as error:
+        except (DeadKernelError, RuntimeError) as error:  # the second while it starts
             raise ReportError(f"{path.stem}: the kernel died; it may have run out of memory") from error
     return _settled(notebook)
 
@@ -83,8 +84,7 @@ def _settled(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
         for output in cell.get("outputs", []):
             if output["output_type"] == "stream":  # a warning names a file after the process
                 output["text"] = re.sub(r"\S*ipykernel_\d+[/\\]\d+\.py", "cell", output["text"])
-        if "injected-parameters" in (tags or []):
-            cell["id"] = f"injected-{number:02d}"
+        cell["id"] = f"cell-{number:02d}"
     return notebook
 
 
@@ -157,6 +157,9 @@ def _strip(element: ElementTree.Element) -> None:
         plain = name.rsplit("}", 1)[-1].lower()
         if plain.startswith("on") or LOADING.search(value) or (plain == "href" and not value.startswith("#")):
             del element.attrib[name]
+    if "style" in element.attrib:
+        declared = [line for line in element.attrib["style"].split(";") if line.strip().startswith(PAINT)]
+        element.attrib["style"] = ";".join(declared)
 
 
 def _contents(body: str) -> str:
@@ -188,20 +191,28 @@ def _sanitizer() -> SanitizeHTML:
     ]
     inline = ["a", "b", "br", "code", "em", "i", "small", "span", "strong"]
     folds = ["details", "summary", "figure", "figcaption"]
-    common = ["class", "id", "style", "title", "role", "aria-label", "aria-hidden", "tabindex"]
+    common = [
+        "scope",
+        "colspan",
+        "rowspan",
+        "class",
+        "id",
+        "style",
+        "title",
+        "role",
+        "aria-label",
+        "aria-hidden",
+        "tabindex",
+    ]
     drawn = ["viewBox", "width", "height", "points", "d", "fill", "stroke", "stroke-width"]
 
-    def harmless(_: str, name: str, value: str) -> bool:
+    def harmless(tag: str, name: str, value: str) -> bool:
+        if name == "href":
+            return tag == "a" and value.startswith(("#", "https://", "http://", "mailto:"))
         return name in (*common, *drawn) and not LOADING.search(value)
 
     return SanitizeHTML(
         tags=[*drawing, *tables, *blocks, *inline, *folds],
         styles=["background-color", "color", "font-weight", "max-width", "text-align"],
-        attributes={
-            "*": common,
-            "a": ["href"],
-            "th": ["scope", "colspan", "rowspan"],
-            "td": ["colspan", "rowspan"],
-            **dict.fromkeys(drawing, harmless),
-        },
+        attributes=harmless,
     )

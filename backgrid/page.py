@@ -43,9 +43,16 @@ def summary(result: BacktestResult) -> Html:
     name, _ = _in_words(result)
     title = f"{name} on {result.symbol or 'these prices'}"
     span = f"{bar_text(index, 0)} to {bar_text(index, len(index) - 1)}, {len(index):,} bars"
-    rows = [(METRICS[name].label, format_metric(name, result.metrics[name]), _held(name, held)) for name in HEADLINE]
+    rows = [
+        (
+            METRICS[name].label,
+            format_metric(name, result.metrics[name]),
+            _held(name, held, result.settings["benchmark"]),
+        )
+        for name in HEADLINE
+    ]
     cards = "".join(
-        f"<div class='card'><dt>{_e(label)}</dt><dd>{value}<small>{other}</small></dd></div>"
+        f"<div class='card'><dt>{_e(label)}</dt><dd>{value}<small>{_e(other)}</small></dd></div>"
         for label, value, other in rows
     )
     chips = "".join(f"<li class='{kind}'>{_e(text)}</li>" for kind, text in verdicts(result, held))
@@ -58,10 +65,10 @@ def summary(result: BacktestResult) -> Html:
 
 def verdicts(result: BacktestResult, held: Mapping[str, float]) -> list[tuple[str, str]]:
     """What a reader should know before believing: (good, bad or plain, words)."""
-    ours, notes = result.metrics, result.data.get("notes", [])
+    ours, notes, against = result.metrics, result.data.get("notes", []), result.settings["benchmark"]
     chips = [
-        _compared("return", ours["total_return"], held["total_return"], "fraction"),
-        _compared("return per unit of risk (Sharpe)", ours["sharpe"], held["sharpe"], "ratio"),
+        _compared(against, "return", ours["total_return"], held["total_return"], "fraction"),
+        _compared(against, "return per unit of risk (Sharpe)", ours["sharpe"], held["sharpe"], "ratio"),
     ]
     if ours["n_trades"] == 0:
         chips.append(("bad", "never traded"))
@@ -69,7 +76,8 @@ def verdicts(result: BacktestResult, held: Mapping[str, float]) -> list[tuple[st
         chips.append(("bad", "no costs are charged"))
     else:
         share = ours["fees_paid"] / result.settings["cash"]
-        chips.append(("plain", f"fees paid: {format_value(share, 'fraction')} of the starting cash"))
+        further = ", slippage apart" if result.settings["slippage"] else ""
+        chips.append(("plain", f"fees paid: {format_value(share, 'fraction')} of the starting cash{further}"))
     if result.settings["fill"] == "close":
         chips.append(("bad", "trades at the very close that decides: hardly possible in practice"))
     if len(result.booked) and result.trades["exit_reason"].iloc[-1] == "ruin":
@@ -94,7 +102,7 @@ def parameters(result: BacktestResult) -> Html:
         ("cash", settings["cash"], "account at the first bar, in currency"),
         ("whole_units", settings["whole_units"], "units rounded towards zero"),
         ("risk_free", settings["risk_free"], "return of cash, fraction a year"),
-        ("benchmark", "holding", "bought at the first close, without costs"),
+        ("benchmark", settings["benchmark"], "bought at the first close, without costs"),
         ("periods_per_year", settings["periods_per_year"], "bars a year, from the bars unless given"),
     ]
     return _table(("parameter", "value", "meaning"), [(n, f"{v:,.12g}" if _is_number(v) else v, m) for n, v, m in rows])
@@ -203,12 +211,12 @@ def benchmark_metrics(result: BacktestResult) -> dict[str, float]:
     equity = result.benchmark.to_numpy()
     returns = formulas.returns_of(equity)
     a_year = result.settings["periods_per_year"]
-    cash_return = (1.0 + result.settings["risk_free"]) ** (1.0 / a_year) - 1.0
+    cash = formulas.cash_return(result.settings["risk_free"], a_year)
     return {
         "total_return": formulas.total_return(equity),
         "cagr": formulas.cagr(equity, a_year),
         "annual_volatility": formulas.annual_volatility(returns, a_year),
-        "sharpe": formulas.sharpe(returns - cash_return, a_year),
+        "sharpe": formulas.sharpe(returns - cash, a_year),
         "max_drawdown": formulas.max_drawdown(formulas.drawdown_of(equity)),
         "exposure": 1.0,
     }
@@ -234,23 +242,24 @@ def _lead(result: BacktestResult, held: Mapping[str, float]) -> str:
         for numbers in (result.metrics, held)
     )
     return (
-        f"{rule}, {FILLED[settings['fill']]}, {costs}: {ours[0]} {span} against {theirs[0]} for holding, "
+        f"{rule}, {FILLED[settings['fill']]}, {costs}: "
+        f"{ours[0]} {span} against {theirs[0]} for {settings['benchmark']}, "
         f"at a worst loss of {ours[1]} against {theirs[1]}."
     )
 
 
-def _compared(what: str, ours: float, theirs: float, unit: str) -> tuple[str, str]:
+def _compared(against: str, what: str, ours: float, theirs: float, unit: str) -> tuple[str, str]:
     numbers = f"{format_value(ours, unit)} against {format_value(theirs, unit)}"
     if not (math.isfinite(ours) and math.isfinite(theirs)):
         return "plain", f"{what}: {numbers}"
     if format_value(ours, unit) == format_value(theirs, unit):
-        return "plain", f"equals holding by {what}: {numbers}"
+        return "plain", f"equals {against} by {what}: {numbers}"
     better = ours > theirs
-    return "good" if better else "bad", f"{'beats' if better else 'does not beat'} holding by {what}: {numbers}"
+    return "good" if better else "bad", f"{'beats' if better else 'does not beat'} {against} by {what}: {numbers}"
 
 
-def _held(name: str, held: Mapping[str, float]) -> str:
-    return f"holding {format_metric(name, held[name])}" if name in held else ""
+def _held(name: str, held: Mapping[str, float], against: str) -> str:
+    return f"{against} {format_metric(name, held[name])}" if name in held else ""
 
 
 def _duration(gap: pd.Timedelta) -> str:

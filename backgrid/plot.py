@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
 from backgrid.bars import bar_text, drawn_bars
-from backgrid.metrics import drawdown_of, format_value
+from backgrid.metrics import cash_return, drawdown_of, format_value
 
 INK, MUTED, GRID = "#1c2128", "#59636e", "#d5dbe2"
 ACCENT, NEUTRAL, LOSS = "#1f6feb", "#7d8590", "#c2410c"
@@ -109,7 +109,9 @@ def _styled(draw: Callable[..., Chart]) -> Callable[..., Chart]:
 
 
 @_styled
-def equity_chart(equity: pd.Series, benchmark: pd.Series, positions: pd.Series, name: str = "strategy") -> Chart:
+def equity_chart(
+    equity: pd.Series, benchmark: pd.Series, positions: pd.Series, name: str = "strategy", against: str = "holding"
+) -> Chart:
     """Equity and benchmark on one log axis, positions as a band below, drawdowns under it on the same time axis.
 
     Parameters
@@ -118,8 +120,8 @@ def equity_chart(equity: pd.Series, benchmark: pd.Series, positions: pd.Series, 
         Account values on the same bars. [currency]
     positions : Series, shape (n_bars,)
         Share of the equity in the market. [fraction of equity]
-    name : str
-        What the equity line is called.
+    name, against : str
+        What the lines are called.
     """
     chart, (top, band, below) = _chart(5.2, [12, 0.7, 4.5])
     drawdown, held = _drawdowns(equity), _drawdowns(benchmark)
@@ -127,7 +129,7 @@ def equity_chart(equity: pd.Series, benchmark: pd.Series, positions: pd.Series, 
     _line(top, benchmark, color=NEUTRAL, width=1.2)
     _line(top, alive, color=ACCENT, width=1.8)
     _end_labels(
-        top, [(alive, name if equity.iloc[-1] > 0.0 else f"{name}, ruined", ACCENT), (benchmark, "holding", NEUTRAL)]
+        top, [(alive, name if equity.iloc[-1] > 0.0 else f"{name}, ruined", ACCENT), (benchmark, against, NEUTRAL)]
     )
     _log_currency(top, pd.concat([alive.dropna(), benchmark]))
     top.set_ylabel("account, log scale")
@@ -148,10 +150,10 @@ def equity_chart(equity: pd.Series, benchmark: pd.Series, positions: pd.Series, 
     below.set_ylabel("drawdown")
     _percent(below)
     _time_axis(below, equity.index)
-    chart.alt = f"Account value of {name} and of holding, with positions and drawdowns"
+    chart.alt = f"Account value of {name} and of {against}, with positions and drawdowns"
     times = f"{format_value(equity.iloc[-1] / equity.iloc[0], 'ratio')} times its start"
     chart.caption = (
-        f"{name} ends at {times}, holding at {format_value(benchmark.iloc[-1] / benchmark.iloc[0], 'ratio')} times. "
+        f"{name} ends at {times}, {against} at {format_value(benchmark.iloc[-1] / benchmark.iloc[0], 'ratio')} times. "
         f"The worst drawdown, {format_value(drawdown.iloc[worst], 'fraction')} on {bar_text(equity.index, worst)}, "
         f"began after {bar_text(equity.index, start)} and "
         + (f"ended on {bar_text(equity.index, end)}." if end < len(equity) else "had not ended.")
@@ -196,7 +198,7 @@ def signals_chart(close: pd.Series, trades: pd.DataFrame) -> Chart:
     shaded = "Shaded: time in the market."
     chart.caption = (
         "Blue triangles: entries. Orange triangles, pointing down: exits. "
-        f"{shaded} Each trade stands at the price it was filled at."
+        f"{shaded} Each trade stands at its mean entry and exit price."
         if marked
         else f"{shaded} The {len(trades):,} trades are too many to mark each."
     )
@@ -222,8 +224,8 @@ def rolling_chart(
     """
     window = window or max(2, min(round(periods_per_year / 2), returns.size // 4))
     chart, (above, below) = _chart(4.2, [1, 1])
-    cash_return = (1.0 + risk_free) ** (1.0 / periods_per_year) - 1.0
-    mean, spread = returns.rolling(window).mean() - cash_return, returns.rolling(window).std()
+    excess = returns - cash_return(risk_free, periods_per_year)
+    mean, spread = excess.rolling(window).mean(), returns.rolling(window).std()
     sharpe = (mean / spread.where(spread > 1e-12)) * np.sqrt(periods_per_year)
     volatility = spread * np.sqrt(periods_per_year)
     above.axhline(0.0, color=MUTED, linewidth=0.8)

@@ -112,10 +112,10 @@ def _preflight(complete: Mapping[str, Any], given: Mapping[str, Any]) -> Backtes
 
 
 def _folder_name(path: Path, complete: Mapping[str, Any], given: Mapping[str, Any]) -> str:
-    key = json.dumps([path.stem, complete, sorted(given)], sort_keys=True)
+    key = json.dumps([path.stem, _sha256(path.read_bytes()), complete, sorted(given)], sort_keys=True)
     about = [str(complete[name]) for name in ("symbol", "strategy") if complete.get(name)] or [path.stem]
     named = re.sub(r"[^A-Za-z0-9^=.-]+", "_", "_".join(about))[:60].lstrip(".")
-    return f"{named}_{hashlib.sha256(key.encode()).hexdigest()[:10]}"
+    return f"{named}_{_sha256(key.encode())[:10]}"
 
 
 def _run(path: Path, complete: Mapping[str, Any], given: Mapping[str, Any], folder: Path, work: Path) -> Report:
@@ -180,13 +180,17 @@ def _provenance(path: Path, complete: Mapping[str, Any], recorded: str | None) -
     names = sorted({re.split(r"[^A-Za-z0-9_-]", line)[0] for line in requirements if "extra ==" not in line})
     return {
         "template": path.stem,
-        "template_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "template_sha256": _sha256(path.read_bytes()),
         "parameters": complete,
         "snapshot": result.get("data", {}).get("snapshot"),
         "prices_hash": result.get("prices_hash"),
-        "strategy_sha256": hashlib.sha256(source.encode()).hexdigest() if source else None,
+        "strategy_sha256": _sha256(source.encode()) if source else None,
         "versions": {**versions(), **{name: importlib.metadata.version(name) for name in names}},
     }
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _keep_failed(failed: Path, partial: Path, message: str) -> None:

@@ -40,7 +40,8 @@ class BacktestResult:
     params : dict
         All parameters of the strategy, defaults included.
     settings : dict
-        fill, fees, slippage, fixed_fee, cash, whole_units, risk_free, periods_per_year.
+        fill, fees, slippage, fixed_fee, cash, whole_units, risk_free, periods_per_year, and benchmark: "holding",
+        or the symbol of the prices that were given for it ("given" where they have none).
     equity : Series, shape (n_bars,)
         Account value at each close; the first is the starting cash. [currency]
     positions : Series, shape (n_bars,)
@@ -55,7 +56,8 @@ class BacktestResult:
         SHA-256 of the bars that were traded.
     trades : DataFrame
         One row a trade: entry_time exit_time entry_bar exit_bar units (signed) entry_price exit_price fees pnl
-        trade_return bars_held exit_reason ("signal", "ruin", or "open" for one valued at the last close).
+        trade_return bars_held exit_reason ("signal", "ruin", or "open" for one valued at the last close). A ruined
+        trade shows its whole loss, also what exceeds the account.
     """
 
     symbol: str
@@ -117,7 +119,7 @@ class BacktestResult:
         """Equity against the benchmark, positions and drawdown, as a matplotlib figure."""
         from backgrid import plot
 
-        return plot.equity_chart(self.equity, self.benchmark, self.positions, self.strategy)
+        return plot.equity_chart(self.equity, self.benchmark, self.positions, self.strategy, self.settings["benchmark"])
 
     def to_json(self) -> str:
         """The whole result as strict JSON: NaN is null, floats and times read back exactly.

@@ -106,7 +106,9 @@ def describe_strategy(name: str, params: Mapping[str, Any], symbol: str) -> tupl
 
 
 def register_strategy(function: Callable) -> Callable:
-    """Make a strategy known by its function name; usable as a decorator.
+    """Make a strategy known by its function name in this process; usable as a decorator.
+
+    `run_backtest` then takes the name. Requests, and so reports, name the built-in ones only.
 
     Raises
     ------

@@ -157,8 +157,10 @@ def _checked(name: str, value: Any, parameter: Parameter) -> Any:
         return None
     if type(value).__module__ == "numpy" and getattr(value, "shape", None) == ():
         value = value.item()
-    if kind == "str" and isinstance(value, (dt.date, Path)):
-        return str(value) if isinstance(value, Path) else value.isoformat()[:10]
+    if kind == "str" and isinstance(value, Path):
+        return str(value)
+    if kind == "str" and isinstance(value, dt.date):  # dates of a YAML file
+        return value.isoformat().removesuffix("T00:00:00")
     if kind == "float" and isinstance(value, int) and not isinstance(value, bool):
         value = float(value) if abs(value) < 1e300 else math.inf
     wanted = {"str": str, "int": int, "float": float, "bool": bool, "list": list, "dict": dict}[kind]

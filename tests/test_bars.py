@@ -89,11 +89,17 @@ def test_unknown_interval_is_refused_with_the_nearest_one():
 
 @pytest.mark.parametrize(
     "value",
-    ["2023-12-31", dt.date(2023, 12, 31), dt.datetime(2023, 12, 31, 16), pd.Timestamp("2023-12-31 16:00", tz="UTC")],
+    ["2023-12-31", dt.date(2023, 12, 31), dt.datetime(2023, 12, 31), pd.Timestamp("2023-12-31")],
     ids=repr,
 )
-def test_date_may_be_text_a_date_or_a_time(value):
+def test_date_may_be_text_a_date_or_a_midnight(value):
     assert check_date(value) == dt.date(2023, 12, 31)
+
+
+@pytest.mark.parametrize("value", [dt.datetime(2023, 12, 31, 16), pd.Timestamp("2023-12-31", tz="UTC")], ids=repr)
+def test_time_of_a_date_is_refused_and_not_dropped(value):
+    with pytest.raises(ParameterError, match="^start must be a date without a time, got 2023-12-31T"):
+        check_date(value, "start")
 
 
 @pytest.mark.parametrize("value", [None, ""])
@@ -352,7 +358,8 @@ def new_zealand_mornings():
         (us_sessions(1), 390 * 252),
         (us_sessions(15, days=1), 26 * 252),
         (pd.date_range("2023-01-01", periods=240, freq="h", tz="UTC"), 24 * 365),
-        (pd.bdate_range("2023-01-02", periods=99, freq="C", weekmask="Mon Tue Wed Thu Fri Sat"), 365),
+        (pd.bdate_range("2023-01-02", periods=99, freq="C", weekmask="Mon Tue Wed Thu Fri Sat"), 252),
+        (pd.bdate_range("2023-01-01", periods=250, freq="C", weekmask="Sun Mon Tue Wed Thu"), 252),  # Tel Aviv
         (new_zealand_mornings(), 4 * 252),  # on Mondays still Sunday in UTC
         (pd.DatetimeIndex(["2023-01-06", "2023-01-09"]), 252),  # Friday and Monday
         (pd.DatetimeIndex(["2022-12-30", "2023-01-03"]), 252),  # over a Monday without trade

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -295,7 +296,7 @@ def test_templates_lists_every_parameter_with_type_default_and_meaning():
     declared = read_parameters(find_template("report_backtest"))
     start = listed.index("report_backtest") + 1
     for line, (name, parameter) in zip(listed[start : start + len(declared)], declared.items(), strict=True):
-        assert line.split()[:3] == [name, parameter.type, repr(parameter.default)]
+        assert re.split(r"\s{2,}", line.strip())[:3] == [name, parameter.type, repr(parameter.default)]
         assert line.endswith(parameter.meaning) and parameter.meaning
     assert done.exit_code == 0
 
@@ -345,3 +346,10 @@ def test_installed_command_is_this_one():
     command = Path(sys.executable).with_name("backgrid")
     done = subprocess.run([command, "--version"], capture_output=True, text=True, check=True)
     assert backgrid.__version__ in done.stdout
+
+
+def test_value_given_twice_is_refused():
+    assert_refused(backgrid_command("run", "AAPL", *SAMPLE, "-p", "fees", "0.1", "-p", "fees", "0"), 2, "given twice")
+    twice = backgrid_command("run", "AAPL", *SAMPLE, "--start", "2023-01-01", "-p", "start", "2024-06-01")
+    assert_refused(twice, 2, "start is given twice")
+    assert_refused(backgrid_command("report", "-p", "symbol", "AAPL", "-p", "symbol", "GOOG"), 2, "given twice")

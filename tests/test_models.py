@@ -78,7 +78,7 @@ def test_illegal_symbol_is_refused(symbol):
         ("interval", ["1m", "1h", "1d", "1wk", "3mo"]),
         ("strategy", ["ma_crossover", StrategyType.BUY_AND_HOLD]),
         ("source", [None, "yahoo", "x" * 1000]),
-        ("start", [None, "", "2023-01-01", dt.date(2023, 1, 1), dt.datetime(2023, 1, 1, 12)]),
+        ("start", [None, "", "2023-01-01", dt.date(2023, 1, 1), dt.datetime(2023, 1, 1)]),
         ("params", [{}, {"_a1": 1}, {"a" * 40: "x" * 200}, {f"p{n}": n for n in range(40)}]),
     ],
 )
@@ -207,6 +207,11 @@ def test_response_comes_back_from_its_json_with_null_for_undefined():
 def test_response_that_cannot_be_true_is_refused(change):
     with pytest.raises(pydantic.ValidationError):
         BacktestResponse(**{**RESPONSE, **change})
+
+
+def test_response_may_tell_of_ruin():
+    response = BacktestResponse(**{**RESPONSE, "job_id": "1"}, total_return=-1.0, max_drawdown=-1.0)
+    assert (response.total_return, response.max_drawdown) == (-1.0, -1.0)
 
 
 def test_failed_response_says_why():

@@ -308,7 +308,8 @@ def test_good_report_survives_a_later_failure_and_clears_it_away_again(template,
 
 @pytest.mark.parametrize("name", FILES)
 def test_full_disk_leaves_the_earlier_report_and_nothing_else(no_run, template, tmp_path, monkeypatch, name):
-    good = run_report(template(), out=tmp_path / "out")
+    own = template()
+    good = run_report(own, out=tmp_path / "out")
     before = bytes_of(good.path, FILES)
     write = Path.write_text
 
@@ -320,7 +321,7 @@ def test_full_disk_leaves_the_earlier_report_and_nothing_else(no_run, template, 
 
     monkeypatch.setattr(Path, "write_text", write_until_full)
     with pytest.raises(ReportError, match="No space left on device"):
-        run_report(template(), out=tmp_path / "out")
+        run_report(own, out=tmp_path / "out")
     assert bytes_of(good.path, FILES) == before
     assert list((tmp_path / "out").iterdir()) == [good.path]
 

@@ -193,7 +193,8 @@ def test_file_that_is_no_notebook_is_refused(tmp_path, content):
     [
         ("name", "AAPL", "AAPL"),
         ("name", dt.date(2023, 1, 2), "2023-01-02"),
-        ("name", dt.datetime(2023, 1, 2, 9, 30), "2023-01-02"),
+        ("name", dt.datetime(2023, 1, 2), "2023-01-02"),
+        ("name", dt.datetime(2023, 1, 2, 9, 30), "2023-01-02T09:30:00"),
         ("name", Path("a") / "b.csv", str(Path("a") / "b.csv")),
         ("window", np.int64(7), 7),
         ("fees", 1, 1.0),

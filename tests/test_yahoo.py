@@ -191,7 +191,7 @@ def test_unadjusted_prices_are_those_that_were_traded(server, daily):
 def test_snapshot_holds_dividends_and_splits_and_does_not_depend_on_the_adjustment(server, daily):
     server.serve("AAPL", daily, dividends=DIVIDEND, splits={"2024-01-08": 4, "2024-01-09": 0.1})
     snapshot = fetch().attrs["snapshot"]
-    raw = load_snapshot(snapshot)
+    raw, _ = load_snapshot(snapshot)
     assert raw["Dividends"].tolist() == [0.0, 0.24, 0.0, 0.0, 0.0]
     assert raw["Stock Splits"].tolist() == [0.0, 0.0, 4.0, 0.1, 0.0]
     assert raw["Close"].tolist() == [102.0, 103.0, 104.0, 105.0, 106.0]
