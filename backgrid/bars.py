@@ -117,7 +117,11 @@ def check_prices(prices: pd.DataFrame | pd.Series) -> pd.DataFrame:
     if len(frame) < 2:
         raise TooFewBarsError(f"a backtest needs two bars at least, got {len(frame)}")
     index = check_index(frame.index)
-    columns = {name: column_numbers(name, frame[name]) for name in (*needed, "Volume") if name in frame}
+    names = frame.columns.tolist()
+    values = frame.to_numpy()
+    whole = values.dtype == np.float64 and np.shares_memory(values, frame[names[0]].to_numpy())  # one block of floats
+    known = [name for name in (*PRICE_COLUMNS, "Volume") if name in names]
+    columns = {n: values[:, names.index(n)] if whole else column_numbers(n, frame[n]) for n in known}
     for name in needed:
         _check_values(name, columns[name], index)
     if "High" in columns:
@@ -127,7 +131,7 @@ def check_prices(prices: pd.DataFrame | pd.Series) -> pd.DataFrame:
         if bad.size:
             where = bar_text(index, int(bad[0]))
             raise PricesError(f"Volume is {columns['Volume'][bad[0]]} on {where}: it must be finite and not negative")
-    if index is frame.index and list(columns) == list(frame.columns) and all(t == np.float64 for t in frame.dtypes):
+    if whole and index is frame.index and known == names:
         return frame
     return pd.DataFrame(columns, index=index)
 
@@ -228,7 +232,7 @@ def infer_periods_per_year(index: pd.DatetimeIndex) -> int:
         12 monthly, 4 quarterly, 1 yearly; for intraday bars, bars in the median session times 252 or 365.
         [bars per year]
     """
-    local = index.tz_localize(None).as_unit("ns").asi8
+    local = (index if index.tz is None else index.tz_localize(None)).as_unit("ns").asi8
     days = local // DAY
     gap = float(np.median(np.diff(local))) / DAY
     for longest, bars_a_year in ((45.0, 12), (120.0, 4), (np.inf, 1)):

@@ -263,7 +263,7 @@ def _adjust(traded: pd.DataFrame, raw: pd.DataFrame, adjusted: bool) -> tuple[pd
     steps = int((np.abs(np.diff(np.log(factor))) > 1e-3).sum())
     counted = f"{steps} step{'s' * (steps != 1)} above 0.1 %"
     note = f"adjusted by Adj Close / Close, {factor[0]:.4f} at the first bar, {counted}"
-    return traded.assign(**scaled), [note]
+    return pd.DataFrame({**traded, **scaled}), [note]
 
 
 def _naive_times(index: pd.DatetimeIndex) -> list[str]:

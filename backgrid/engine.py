@@ -117,7 +117,7 @@ def run_backtest(
     )
     trades = _kernels.pair_trades(fills, close.size - 1, close[-1])
     positions = np.divide(units * close, equity, out=np.zeros_like(equity), where=equity > 0.0)
-    held = _benchmark_close(benchmark, bars)
+    held = close if benchmark is None else _benchmark_close(benchmark, bars)
     metrics = _metrics(equity, positions, fills, trades, held, settings)
     return BacktestResult(
         symbol=str(prices.attrs.get("symbol", "")),
@@ -309,8 +309,6 @@ def _floats(array: np.ndarray) -> np.ndarray:
 
 def _benchmark_close(benchmark: Any, bars: pd.DataFrame) -> np.ndarray:
     """Closes of the benchmark on the bars of the run."""
-    if benchmark is None:
-        return bars["Close"].to_numpy()
     try:
         close = check_prices(benchmark)["Close"]
     except PricesError as error:

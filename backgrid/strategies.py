@@ -40,7 +40,8 @@ def ma_crossover(prices: pd.DataFrame, *, fast_window: int = 20, slow_window: in
     slow_window = check_window("slow_window", slow_window)
     if fast_window >= slow_window:
         raise ParameterError(f"fast_window {shown(fast_window)} must be below slow_window {shown(slow_window)}")
-    return above(sma(prices["Close"], fast_window), sma(prices["Close"], slow_window))
+    close = prices["Close"]
+    return above(sma(close, fast_window), sma(close, slow_window))
 
 
 def buy_and_hold(prices: pd.DataFrame) -> pd.Series:
