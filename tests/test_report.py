@@ -122,7 +122,7 @@ def no_run(monkeypatch):
     """Notebooks come back as if they had been run and had nothing to show; gives what they were to be run with."""
     asked = []
 
-    def execute_notebook(path, partial, parameters, **_):
+    def execute_notebook(path, output, parameters, **_):
         asked.append(parameters)
         return nbformat.read(path, as_version=4)
 
