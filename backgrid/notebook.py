@@ -67,9 +67,7 @@ def execute_notebook(path: Path, partial: Path, parameters: Mapping[str, Any]) -
     """
     place = tempfile.gettempdir()
     folder = "/tmp" if len(place) > LONGEST_SOCKET_FOLDER else place
-    with tempfile.TemporaryDirectory(
-        prefix="bg-", dir=folder
-    ) as sockets:  # its own: jupyter names them alike in all runs
+    with tempfile.TemporaryDirectory(prefix="bg-", dir=folder) as sockets:  # jupyter names them alike in all runs
         config = Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel"}})
         try:
             notebook = papermill.execute_notebook(
