@@ -34,7 +34,7 @@ LONGEST_SOCKET_FOLDER = 60  # the path of a Unix socket may have 107 bytes
 
 
 class ReportEngine(NBClientEngine):
-    """papermill's engine without a write at every cell, which costs 0.3 s a report, but with one where a kernel dies."""
+    """papermill's engine without its write at every cell (0.3 s a report), but with one where a kernel dies."""
 
     @classmethod
     def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, *, partial: Path, **kwargs: Any) -> Any:
