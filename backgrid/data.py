@@ -104,16 +104,16 @@ def fetch_ohlcv(
         prices, adjustments = _adjust(traded, raw, adjusted)
     except PricesError as error:
         raise BadDataError(symbol, span, f"{name}: {error}", "Mend the data, or take another source.") from error
+    # the package itself keeps the sample
+    snapshot = hash_bars(raw) if name == "sample" else keep_snapshot(raw, symbol, interval)
     prices.attrs = {
         "symbol": symbol,
         "source": name,
         "interval": interval,
         "adjusted": adjusted and "Adj Close" in raw,
-        "snapshot": hash_bars(raw),
+        "snapshot": snapshot,
         "notes": [*notes, *dropped, *adjustments, *_naive_times(prices.index), *_jumps(prices["Close"])],
     }
-    if name != "sample":  # the package itself keeps the sample
-        keep_snapshot(raw, symbol, interval)
     return prices
 
 
