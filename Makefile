@@ -61,4 +61,5 @@ help:
 # libraries anew (12 s a report instead of 5).
 .venv/for-run .venv/for-test .venv/for-lab: .venv/for-uv pyproject.toml $(PINS)
 	$(INSTALL) --editable '.$(EXTRA)'
+	@$(RUN) compileall -q backgrid
 	@touch $@

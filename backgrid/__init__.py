@@ -7,7 +7,6 @@ if TYPE_CHECKING:
     from backgrid.data import fetch_ohlcv as fetch_ohlcv
     from backgrid.engine import calculate_returns as calculate_returns
     from backgrid.engine import run_backtest as run_backtest
-    from backgrid.engine import run_request as run_request
     from backgrid.errors import BackgridError as BackgridError
     from backgrid.errors import DataFetchError as DataFetchError
     from backgrid.errors import ParameterError as ParameterError
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from backgrid.report import Report as Report
     from backgrid.report import run_report as run_report
     from backgrid.result import BacktestResult as BacktestResult
+    from backgrid.run import run_request as run_request
     from backgrid.strategies import calculate_ma_crossover_signals as calculate_ma_crossover_signals
     from backgrid.strategies import register_strategy as register_strategy
     from backgrid.strategies import select_params as select_params
@@ -31,12 +31,13 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "data": ("fetch_ohlcv",),
-    "engine": ("calculate_returns", "run_backtest", "run_request"),
+    "engine": ("calculate_returns", "run_backtest"),
     "errors": ("BackgridError", "DataFetchError", "ParameterError", "PricesError", "ReportError"),
     "metrics": ("calculate_max_drawdown", "calculate_sharpe_ratio", "calculate_total_return"),
     "models": ("BacktestRequest", "BacktestResponse", "JobStatus", "StrategyType"),
     "report": ("Report", "run_report"),
     "result": ("BacktestResult",),
+    "run": ("run_request",),
     "strategies": ("calculate_ma_crossover_signals", "register_strategy", "select_params"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

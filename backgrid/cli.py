@@ -1,6 +1,8 @@
 """The command `backgrid`: words to a request, a response to text, an error to an exit code."""
 
+import atexit
 import contextlib
+import gc
 import math
 import sys
 from collections.abc import Iterator
@@ -9,6 +11,7 @@ from typing import Any
 
 import click
 
+from backgrid import standby
 from backgrid.errors import BackgridError, ParameterError
 
 NAME_VALUE: dict[str, Any] = {"type": (str, str), "multiple": True, "metavar": "NAME VALUE"}
@@ -31,6 +34,7 @@ def errors_as_exit_codes() -> Iterator[None]:
 @click.version_option(package_name="backgrid")
 def main() -> None:
     """Backtests you can believe: prices in, one reproducible HTML report out."""
+    atexit.register(gc.freeze)  # spares the last collections of a process that ends anyway: 0.5 s
 
 
 @main.command()
@@ -45,10 +49,10 @@ def report(template: str, words: tuple, file: str | None, out: str | None) -> No
 
         declared = read_parameters(find_template(template))
         given = check_parameters(declared, {**_read_yaml(file), **parse_words(declared, _once(words))})
+        with standby.ahead():  # it imports what this process imports next
+            from backgrid.report import run_report  # loads pandas and numba, which a misspelt name need not wait for
 
-        from backgrid.report import run_report  # loads pandas and numba, which a misspelt name need not wait for
-
-        click.echo(run_report(template, given, out=out).html)
+            click.echo(run_report(template, given, out=out).html)
 
 
 @main.command()
@@ -63,8 +67,8 @@ def report(template: str, words: tuple, file: str | None, out: str | None) -> No
 def run(symbol: str, strategy: str, words: tuple, as_json: bool, **fields: Any) -> None:
     """Backtest SYMBOL and print its metrics."""
     with errors_as_exit_codes():
-        from backgrid.engine import run_request
         from backgrid.models import BacktestRequest, build_request
+        from backgrid.run import run_request
 
         values = {name: _literal(text) for name, text in _once(words).items()}
         fields = {name: value for name, value in fields.items() if value is not None}

@@ -1,9 +1,6 @@
 """The engine: signals decided at a close become trades at a later price. The only place that shifts signals in time."""
 
 import copy
-import datetime as dt
-import math
-import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
@@ -13,10 +10,8 @@ import pandas as pd
 from backgrid import _kernels
 from backgrid._kernels import FILL_BAR, FILL_FEE, FILL_PRICE, FILL_UNITS
 from backgrid.bars import bar_text, check_prices, hash_bars, infer_periods_per_year
-from backgrid.data import fetch_ohlcv
 from backgrid.errors import ParameterError, PricesError, TooFewBarsError, did_you_mean, shown
 from backgrid.metrics import calculate_metrics, returns_of
-from backgrid.models import BacktestRequest, BacktestResponse, JobStatus
 from backgrid.result import BacktestResult
 from backgrid.strategies import call_strategy, complete_params, function_name, get_strategy
 
@@ -131,57 +126,6 @@ def run_backtest(
         booked=trades,
         metrics=metrics,
         prices_hash=hash_bars(bars),
-    )
-
-
-def backtest_request(request: BacktestRequest) -> BacktestResult:
-    """Fetch the prices of a request and backtest it.
-
-    Raises
-    ------
-    BackgridError
-        As `fetch_ohlcv` and `run_backtest`; a wrong parameter before anything is fetched.
-    """
-    complete_params(get_strategy(request.strategy.value), request.params)
-    prices = fetch_ohlcv(
-        request.symbol,
-        request.start,
-        request.end,
-        interval=request.interval,
-        source=request.source,
-        adjusted=request.adjusted,
-    )
-    return run_backtest(prices, request.strategy.value, params=request.params, **request.costs())
-
-
-def run_request(request: BacktestRequest, *, job_id: str | None = None) -> BacktestResponse:
-    """Fetch the prices of a request, backtest it, and answer. Every door (notebook, command, HTTP) calls this.
-
-    Parameters
-    ----------
-    request : BacktestRequest
-    job_id : str, optional
-        Name of the answer; made from the clock if not given.
-
-    Raises
-    ------
-    BackgridError
-        As `fetch_ohlcv` and `run_backtest`.
-    """
-    started = time.perf_counter()
-    result = backtest_request(request)
-    metrics = {name: value if math.isfinite(value) else None for name, value in result.metrics.items()}
-    return BacktestResponse(
-        job_id=job_id or f"manual-{dt.datetime.now(dt.UTC):%Y-%m-%d-%H%M%S%f}",
-        status=JobStatus.COMPLETED,
-        symbol=result.symbol,
-        strategy=request.strategy,
-        sharpe=metrics["sharpe"],
-        max_drawdown=metrics["max_drawdown"],
-        total_return=metrics["total_return"],
-        metrics=metrics,
-        equity_curve=result.equity.tolist(),
-        runtime_seconds=time.perf_counter() - started,
     )
 
 

@@ -1,11 +1,13 @@
 """Notebooks: executed by papermill, rendered by nbconvert as one HTML page in which nothing foreign can run.
 
-Importing this costs two seconds; `backgrid.report` does so only when a request has been found good.
+Importing this costs half a second; `backgrid.report` does so only when a request has been found good.
 """
 
 import base64
+import functools
 import hashlib
 import re
+import subprocess
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,10 +16,14 @@ from xml.etree import ElementTree
 
 import nbformat
 import papermill
+from jupyter_client import AsyncKernelManager
+from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
+from jupyter_client.provisioning import LocalProvisioner
 from nbclient.exceptions import DeadKernelError
 from nbconvert import HTMLExporter
 from nbconvert.preprocessors.sanitize import SanitizeHTML
-from papermill.engines import NBClientEngine, papermill_engines
+from papermill.clientwrap import PapermillNotebookClient
+from papermill.engines import Engine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 from traitlets import default
 from traitlets.config import Config
@@ -33,13 +39,59 @@ LOADING = re.compile(r"\\|image-set|url\(\s*['\"]?(?!['\"]?#)|expression|javascr
 LONGEST_SOCKET_FOLDER = 60  # the path of a Unix socket may have 107 bytes
 
 
-class ReportEngine(NBClientEngine):
-    """papermill's engine without its write at every cell (0.3 s a report), but with one where a kernel dies."""
+class StandbySpec(KernelSpecManager):
+    """The only kernel there is; looking for others would import IPython, 0.2 s."""
+
+    def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
+        return KernelSpec(display_name=kernel_name, language="python")
+
+
+class StandbyProvisioner(LocalProvisioner):
+    """jupyter's way to a kernel: here a process of `backgrid.standby` that waits for its connection file."""
+
+    def __init__(self, waiting: subprocess.Popen, manager: AsyncKernelManager) -> None:
+        super().__init__(kernel_spec=manager.kernel_spec, parent=manager)
+        self.waiting, self.manager = waiting, manager
+
+    async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> Any:
+        self.process = self.waiting
+        self.pid = self.pgid = self.waiting.pid  # it leads its own session
+        try:
+            print(self.manager.connection_file, file=self.waiting.stdin, flush=True)
+        except BrokenPipeError as error:
+            raise RuntimeError("the process that was to be the kernel has ended") from error
+        render_html(nbformat.v4.new_notebook())  # loads the page's templates while the kernel gets ready
+        return self.connection_info
+
+    async def wait(self) -> int | None:
+        """Without the polling every tenth of a second: it has been killed."""
+        self.process = None
+        return self.waiting.wait()
+
+
+class ReportEngine(Engine):
+    """papermill's engine with a kernel that is ready, and without a write at every cell, save where a kernel dies."""
 
     @classmethod
-    def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, *, partial: Path, **kwargs: Any) -> Any:
+    def execute_managed_notebook(
+        cls,
+        nb_man: Any,
+        kernel_name: str,
+        *,
+        partial: Path,
+        process: subprocess.Popen,
+        sockets: str,
+        **_: Any,
+    ) -> None:
+        manager = AsyncKernelManager(
+            kernel_name=kernel_name, kernel_spec_manager=StandbySpec(), transport="ipc", ip=f"{sockets}/kernel"
+        )
+        manager.provisioner = StandbyProvisioner(process, manager)
+        client = PapermillNotebookClient(nb_man, manager, timeout=None, kernel_name=kernel_name, startup_timeout=60)
+        client.owns_km = True  # ends the kernel
+        client.shutdown_kernel = "immediate"  # a second less than asking it to
         try:
-            return super().execute_managed_notebook(nb_man, kernel_name, **kwargs)
+            client.execute()
         except (DeadKernelError, RuntimeError):
             nbformat.write(nb_man.nb, partial)
             raise
@@ -48,7 +100,9 @@ class ReportEngine(NBClientEngine):
 papermill_engines.register("backgrid", ReportEngine)
 
 
-def execute_notebook(path: Path, partial: Path, parameters: Mapping[str, Any]) -> nbformat.NotebookNode:
+def execute_notebook(
+    path: Path, partial: Path, parameters: Mapping[str, Any], process: subprocess.Popen
+) -> nbformat.NotebookNode:
     """The executed notebook without what differs from run to run.
 
     Parameters
@@ -59,6 +113,8 @@ def execute_notebook(path: Path, partial: Path, parameters: Mapping[str, Any]) -
         Where the notebook is written, also if it fails: then with what has run.
     parameters : dict
         Checked names and values to inject.
+    process : Popen
+        From `backgrid.standby`; it becomes the kernel, and has ended afterwards.
 
     Raises
     ------
@@ -68,7 +124,6 @@ def execute_notebook(path: Path, partial: Path, parameters: Mapping[str, Any]) -
     place = tempfile.gettempdir()
     folder = "/tmp" if len(place) > LONGEST_SOCKET_FOLDER else place
     with tempfile.TemporaryDirectory(prefix="bg-", dir=folder) as sockets:  # jupyter names them alike in all runs
-        config = Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel"}})
         try:
             notebook = papermill.execute_notebook(
                 path,
@@ -76,11 +131,11 @@ def execute_notebook(path: Path, partial: Path, parameters: Mapping[str, Any]) -
                 dict(parameters),
                 engine_name="backgrid",
                 partial=partial,
+                process=process,
+                sockets=sockets,
                 request_save_on_cell_execute=False,
                 kernel_name="python3",
                 progress_bar=False,
-                config=config,
-                shutdown_kernel="immediate",  # a second less than asking it to
             )
         except PapermillExecutionError as error:
             raise ReportError(
@@ -107,8 +162,14 @@ def _settled(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 def render_html(notebook: nbformat.NotebookNode) -> str:
     """An executed notebook as the text of one HTML page."""
-    body, _ = ReportExporter().from_notebook_node(notebook)
+    body, _ = _exporter().from_notebook_node(notebook)
     return body
+
+
+@functools.cache
+def _exporter() -> "ReportExporter":
+    """One for all pages: its templates are compiled once, 0.2 s."""
+    return ReportExporter()
 
 
 class ReportExporter(HTMLExporter):

@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -21,11 +22,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from backgrid.engine import backtest_request
+from backgrid import standby
 from backgrid.errors import ParameterError, ReportError, did_you_mean
 from backgrid.models import BacktestRequest, build_request
 from backgrid.page import versions
 from backgrid.result import RESULT_TYPE, BacktestResult
+from backgrid.run import backtest_request
 from backgrid.settings import setting
 from backgrid.strategies import STRATEGIES, get_strategy, strategy_defaults
 from backgrid.templates import check_parameters, find_template, read_parameters
@@ -81,18 +83,19 @@ def run_report(
     path = find_template(template)
     declared = read_parameters(path)
     given = check_parameters(declared, parameters or {})
-    complete = {name: given.get(name, parameter.default) for name, parameter in declared.items()}
-    if {"symbol", "strategy"} <= set(declared):
-        request = _preflight(complete, given)
-        given.update({"symbol": request.symbol} if "symbol" in given else {})
-        complete["symbol"] = request.symbol
-    folder = Path(out if out is not None else setting("BACKGRID_REPORTS")) / _folder_name(path, complete, given)
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".run-", dir=folder.parent) as work:
-            return _run(path, complete, given, folder, Path(work))
-    except OSError as error:
-        raise ReportError(f"cannot write {folder}: {error}. Free space, or give another folder.") from error
+    with standby.waiting() as process:
+        complete = {name: given.get(name, parameter.default) for name, parameter in declared.items()}
+        if {"symbol", "strategy"} <= set(declared):
+            request = _preflight(complete, given)
+            given.update({"symbol": request.symbol} if "symbol" in given else {})
+            complete["symbol"] = request.symbol
+        folder = Path(out if out is not None else setting("BACKGRID_REPORTS")) / _folder_name(path, complete, given)
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".run-", dir=folder.parent) as work:
+                return _run(path, complete, given, folder, Path(work), process)
+        except OSError as error:
+            raise ReportError(f"cannot write {folder}: {error}. Free space, or give another folder.") from error
 
 
 # ---- from request to folder ------------------------------------------------------------------------------------------
@@ -118,12 +121,19 @@ def _folder_name(path: Path, complete: Mapping[str, Any], given: Mapping[str, An
     return f"{named}_{_sha256(key.encode())[:10]}"
 
 
-def _run(path: Path, complete: Mapping[str, Any], given: Mapping[str, Any], folder: Path, work: Path) -> Report:
+def _run(
+    path: Path,
+    complete: Mapping[str, Any],
+    given: Mapping[str, Any],
+    folder: Path,
+    work: Path,
+    process: subprocess.Popen,
+) -> Report:
     tools = _notebook_tools()
     started, clock = dt.datetime.now(dt.UTC), time.perf_counter()
     partial = work / "report.ipynb"
     try:
-        notebook = tools.execute_notebook(path, partial, given)
+        notebook = tools.execute_notebook(path, partial, given, process)
     except ReportError as error:
         failed = folder.with_name(f"{folder.name}.failed")
         _keep_failed(failed, partial, str(error))

@@ -250,7 +250,7 @@ def test_run_reads_words_as_numbers_and_truth_values(name, word, value, monkeypa
         asked.append(request)
         raise ReportError("that is enough")
 
-    monkeypatch.setattr("backgrid.engine.run_request", run_request)
+    monkeypatch.setattr("backgrid.run.run_request", run_request)
     backgrid_command("run", "AAPL", "-p", name, word)
     assert getattr(asked[0], name) == value
 
