@@ -12,7 +12,7 @@ INSTALL := $(RUN) uv pip install --python $(VENV_PYTHON) --constraint $(PINS) --
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:  # one .venv, one writer, also under make -j
-.PHONY: report test lab check bench notebooks pins clean help
+.PHONY: report test parity lab check bench notebooks pins clean help
 
 report: .venv/for-run  ## Run the AAPL report on the embedded sample; the last line is the path of report.html
 	@$(RUN) backgrid report $(ARGS)
@@ -20,6 +20,9 @@ report: .venv/for-run  ## Run the AAPL report on the embedded sample; the last l
 test: .venv/for-test  ## Run all tests, the notebooks and the import rules (one of them: ARGS="-k sharpe")
 	@$(RUN) coverage run -m pytest $(ARGS)
 	@test -n "$(ARGS)" || $(RUN) coverage report --skip-covered
+
+parity: .venv/for-parity  ## Hold the engine to its peers (vectorbt, backtesting.py, TA-Lib ...) and print the table
+	@$(RUN) pytest -W default tests/parity $(ARGS)
 
 lab: .venv/for-lab  ## Open JupyterLab on notebooks/
 	@$(RUN) jupyterlab $(ARGS) notebooks
@@ -57,9 +60,10 @@ help:
 
 .venv/for-test: EXTRA := [test]
 .venv/for-lab: EXTRA := [lab]
+.venv/for-parity: EXTRA := [test,parity]
 # Compiled at once: where Python may not write bytecode (PYTHONDONTWRITEBYTECODE), every report would else compile its
 # libraries anew (12 s a report instead of 5).
-.venv/for-run .venv/for-test .venv/for-lab: .venv/for-uv pyproject.toml $(PINS)
+.venv/for-run .venv/for-test .venv/for-lab .venv/for-parity: .venv/for-uv pyproject.toml $(PINS)
 	$(INSTALL) --editable '.$(EXTRA)'
 	@$(RUN) compileall -q backgrid
 	@touch $@
