@@ -6,22 +6,39 @@ folder (NUMBA_CACHE_DIR overrides), each file replaced atomically: a new process
 
 import warnings
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
 NEXT_OPEN, CLOSE, NEXT_CLOSE = 0, 1, 2
+FRACTION, UNITS, CASH = 0, 1, 2
 FILL_BAR, FILL_UNITS, FILL_PRICE, FILL_FEE, FILL_HELD, FILL_REASON = 0, 1, 2, 3, 4, 5
-SIGNAL, RUIN, OPEN = 0, 1, 2
+ROUNDING = 1e-12  # a target that differs from what is held by less than this share has been met
+SIGNAL, STOP_LOSS, TAKE_PROFIT, TRAILING_STOP, RUIN, OPEN = 0, 1, 2, 3, 4, 5
+
+
+class Terms(NamedTuple):
+    """On what terms a simulation trades."""
+
+    cash: float  # account before the first bar, > 0                                  [currency]
+    fees: float  # one-way                                                            [fraction of traded value]
+    slippage: float  # one-way, against the trade                                     [fraction of price]
+    fixed_fee: float  # charged for each fill                                         [currency]
+    whole_units: bool  # round units towards zero
+    leverage: float  # largest |position| at a fill                                   [fraction of equity]
+    cash_rate: float  # earned on the account, paid where it is negative              [fraction a bar]
+    borrow_rate: float  # paid on the value of units sold short                       [fraction a bar]
+    band: float  # drift of the weight that calls for a rebalance, infinite for none  [fraction of equity]
 
 
 def compiled(function: Callable) -> Callable:
     """`njit`, kept on disk where a folder for it can be written."""
     try:
-        return njit(cache=True)(function)
+        return njit(cache=True, error_model="numpy")(function)
     except RuntimeError:  # numba found no such folder
         warnings.warn("no writable folder for compiled code: set NUMBA_CACHE_DIR to save seconds a start", stacklevel=2)
-        return njit(function)
+        return njit(error_model="numpy")(function)
 
 
 @compiled
@@ -75,91 +92,149 @@ def _divide(high, low, divisor):
 
 
 @compiled
-def simulate(open_, close, target, timing, fees, slippage, fixed_fee, cash, whole_units):
+def simulate(open_, high, low, close, target, scale, due, stops, timing, sizing, terms):
     """Trade from one target position to the next, and value the account at every close.
 
-    open_, close   float64[n_bars]  prices, finite, > 0; open_ is read for NEXT_OPEN only  [currency]
-    target         float64[n_bars]  position wanted at each close, no NaN, in [-1, 1]       [fraction of equity]
-    timing         int              NEXT_OPEN, CLOSE or NEXT_CLOSE
-    fees, slippage float            one-way                                                [fraction of traded value]
-    fixed_fee      float            charged for each fill                                  [currency]
-    cash           float            account before the first bar, > 0                      [currency]
-    whole_units    bool             round units towards zero
+    open_, high, low, close  float64[n_bars]  prices, finite, > 0; open_ is read for NEXT_OPEN and stops, high and low
+                                              for stops only                            [currency]
+    target    float64[n_bars]        position wanted at each close, no NaN
+    scale     float64[n_bars]        what a target of 1 means: FRACTION of equity, UNITS or CASH  [by sizing]
+    due       bool[n_bars]           at which closes an open position is sized anew
+    stops     float64[n_bars or 0, 3]  stop loss, take profit, trailing stop of a trade decided at that close, NaN for
+                                     none; no rows where there are none                 [fraction of entry price]
+    timing    int                    NEXT_OPEN, CLOSE or NEXT_CLOSE
+    sizing    int                    FRACTION, UNITS or CASH
+    terms     Terms
 
-    equity   float64[n_bars]     cash + units * close; the first bar is `cash`, a ruined account is 0  [currency]
-    units    float64[n_bars]     held after each close, negative for short                             [units]
-    fills    float64[n_fills, 6] in order of time; columns FILL_*: bar, signed units, price, fee, units held
-                                  after it, reason (SIGNAL or RUIN)
-    ruin     int                 bar on which the account was used up, -1 for never
+    equity     float64[n_bars]       account + units * close; the first bar is the cash, a ruined account 0  [currency]
+    units      float64[n_bars]       held after each close, negative for short                     [units]
+    fills      float64[n_fills, 6]   in order of time; columns FILL_*: bar, signed units, price, fee, units held
+                                     after it, reason (SIGNAL, a stop, or RUIN)
+    financing  float                 interest of the account less borrow costs, over all bars      [currency]
 
-    Units change only where the target does. A change of sign closes first, then opens with what is left.
+    Within a bar: interest for the night; what the open calls for (a stop that is gapped through, then the signal);
+    stops between low and high; what the close calls for. Units change where the target does, where `due` or the band
+    says so, and at stops. A change of sign closes first, then opens with what is left. After a stop the side stays
+    barred until the target has left it.
     """
     n_bars = close.size
     equity, units = np.empty(n_bars), np.zeros(n_bars)
-    fills = np.empty((2 * _changes(target) + 1, 6))
-    n_fills, held, aimed, ruin = 0, 0.0, 0.0, -1
-    account = cash
+    fills, n_fills = np.empty((16, 6)), 0
+    account, held, aimed, barred = terms.cash, 0.0, 0.0, 0.0
+    entry, best, decided_at = 0.0, 0.0, 0
+    watched, financing = stops.shape[0] > 0, 0.0
     for t in range(n_bars):
-        wanted, price = aimed, close[t]
-        if timing == CLOSE:
-            wanted = target[t]
-        elif t > 0:
-            wanted = target[t - 1]
-            if timing == NEXT_OPEN:
-                price = open_[t]
-        if wanted != aimed:
-            aimed = wanted
-            if held != 0.0 and wanted * held <= 0.0:
-                account, held, n_fills = _fill(
-                    fills, n_fills, t, account, held, 0.0, price, fees, slippage, fixed_fee, SIGNAL
-                )
-            if wanted != 0.0:
-                side = 1.0 if wanted * (account + held * price) > held * price else -1.0
-                paid = price * (1.0 + side * slippage)
-                units_wanted = _units_for(wanted, account + held * paid, paid, fees, fixed_fee, whole_units)
-                if (units_wanted - held) * side > 0.0:
-                    account, held, n_fills = _fill(
-                        fills, n_fills, t, account, held, units_wanted, price, fees, slippage, fixed_fee, SIGNAL
-                    )
+        if n_fills + 5 > fills.shape[0]:
+            fills = np.concatenate((fills, np.empty_like(fills)))
+        if t > 0:
+            interest = account * terms.cash_rate - max(-held, 0.0) * close[t - 1] * terms.borrow_rate
+            account += interest
+            financing += interest
+        if watched and held != 0.0:
+            top, bottom = (open_[t], open_[t]) if timing == NEXT_OPEN else (high[t], low[t])
+            level, reason = _stop(held, open_[t], top, bottom, entry, best, stops[decided_at])
+            if reason != SIGNAL:
+                barred = 1.0 if held > 0.0 else -1.0
+                account, held, n_fills = _fill(fills, n_fills, t, account, held, 0.0, level, reason, terms)
+            elif timing != NEXT_OPEN:
+                best = max(best, high[t]) if held > 0.0 else min(best, low[t])
+        decided = t if timing == CLOSE else t - 1
+        if decided >= 0:
+            wanted = target[decided]
+            changed, aimed = wanted != aimed, wanted
+            if wanted * barred <= 0.0:
+                barred = 0.0
+            if not changed and held != 0.0:
+                value = equity[decided] if decided < t else account + held * close[t]
+                weight = wanted * scale[decided]
+                drift = abs(held * close[decided] / value - min(max(weight, -terms.leverage), terms.leverage))
+                changed = due[decided] or drift > terms.band
+            if changed and barred == 0.0:
+                price = open_[t] if timing == NEXT_OPEN else close[t]
+                if wanted * held <= 0.0 and held != 0.0:
+                    account, held, n_fills = _fill(fills, n_fills, t, account, held, 0.0, price, SIGNAL, terms)
+                if wanted != 0.0:
+                    aim, paid = _aim(held, account, price, wanted * scale[decided], sizing, terms)
+                    if held == 0.0:
+                        entry, best, decided_at = paid, paid, decided
+                    elif abs(aim) > abs(held):
+                        entry = (entry * held + paid * (aim - held)) / aim
+                    if aim != held:
+                        account, held, n_fills = _fill(fills, n_fills, t, account, held, aim, price, SIGNAL, terms)
+        if watched and held != 0.0 and timing == NEXT_OPEN:
+            level, reason = _stop(held, open_[t], high[t], low[t], entry, best, stops[decided_at])
+            if reason != SIGNAL:
+                barred = 1.0 if held > 0.0 else -1.0
+                account, held, n_fills = _fill(fills, n_fills, t, account, held, 0.0, level, reason, terms)
+            else:
+                best = max(best, high[t]) if held > 0.0 else min(best, low[t])
         equity[t], units[t] = account + held * close[t], held
         if equity[t] <= 0.0:
-            ruin = t
-            if held != 0.0:
-                account, held, n_fills = _fill(fills, n_fills, t, account, held, 0.0, close[t], 0.0, 0.0, 0.0, RUIN)
-            else:  # the fill of this bar left nothing
-                fills[n_fills - 1, FILL_REASON] = RUIN
+            _ruin(fills, n_fills, t, held, close[t])
+            n_fills += held != 0.0
             equity[t:], units[t:] = 0.0, 0.0
             break
-    equity[0] = cash
-    return equity, units, fills[:n_fills], ruin
+    equity[0] = terms.cash
+    return equity, units, fills[:n_fills], financing
 
 
 @compiled
-def _changes(target):
-    """How often the target differs from the one before, starting from flat."""
-    count, aimed = 0, 0.0
-    for t in range(target.size):
-        if target[t] != aimed:
-            count += 1
-            aimed = target[t]
-    return count
+def _stop(held, open_, high, low, entry, best, stop):
+    """Price and reason of the stop that a bar hits, SIGNAL for none; a gap fills at the open, losses come first."""
+    side = 1.0 if held > 0.0 else -1.0
+    worst, far = (low, high) if held > 0.0 else (high, low)
+    level, reason = np.nan, STOP_LOSS
+    if not np.isnan(stop[0]):
+        level = entry * (1.0 - side * stop[0])
+    if not np.isnan(stop[2]):
+        trailed = best * (1.0 - side * stop[2])
+        if np.isnan(level) or side * trailed > side * level:
+            level, reason = trailed, TRAILING_STOP
+    if side * worst <= side * level:
+        return (open_ if side * open_ <= side * level else level), reason
+    goal = entry * (1.0 + side * stop[1])
+    if side * far >= side * goal:
+        return (open_ if side * open_ >= side * goal else goal), TAKE_PROFIT
+    return np.nan, SIGNAL
 
 
 @compiled
-def _units_for(weight, equity, price, fees, fixed_fee, whole_units):
-    """Units that put `weight` of the equity to work with nothing left to pay after the fees."""
-    if equity <= fixed_fee:
+def _aim(held, account, price, weight, sizing, terms):
+    """Units to hold, and the price paid to get there; `held` where costs, or rounding, leave nothing to trade."""
+    worth = account + held * price
+    value = weight * worth if sizing == FRACTION else weight * price if sizing == UNITS else weight
+    most = terms.leverage * worth
+    missing = min(max(value, -most), most) - held * price
+    if abs(missing) <= ROUNDING * abs(held * price):
+        return held, price
+    side = 1.0 if missing > 0.0 else -1.0
+    paid = price * (1.0 + side * terms.slippage)
+    aim = _units_for(weight, account + held * paid, paid, sizing, terms)
+    return (aim if (aim - held) * side > 0.0 else held), paid
+
+
+@compiled
+def _units_for(weight, equity, price, sizing, terms):
+    """Units that put the weight to work with nothing left to pay after the fees, within the leverage."""
+    if equity <= terms.fixed_fee:
         return 0.0
-    units = weight * (equity - fixed_fee) / (price * (1.0 + fees))
-    return np.trunc(units) if whole_units else units
+    free, cost = equity - terms.fixed_fee, price * (1.0 + terms.fees)
+    units = weight
+    if sizing == FRACTION:
+        units = weight * free / cost
+    elif sizing == CASH:
+        units = np.sign(weight) * max(abs(weight) - terms.fixed_fee, 0.0) / cost
+    most = terms.leverage * free / cost
+    units = min(max(units, -most), most)
+    return np.trunc(units) if terms.whole_units else units
 
 
 @compiled
-def _fill(fills, n_fills, t, account, held, wanted, price, fees, slippage, fixed_fee, reason):
+def _fill(fills, n_fills, t, account, held, wanted, price, reason, terms):
     """Trade from `held` to `wanted` units, note it, and return the account, the units held and the number of fills."""
     traded = wanted - held
-    paid = price * (1.0 + (slippage if traded > 0.0 else -slippage))
-    fee = fees * abs(traded) * paid + fixed_fee
+    paid = price * (1.0 + (terms.slippage if traded > 0.0 else -terms.slippage))
+    fee = terms.fees * abs(traded) * paid + terms.fixed_fee
     fills[n_fills, FILL_BAR] = t
     fills[n_fills, FILL_UNITS] = traded
     fills[n_fills, FILL_PRICE] = paid
@@ -167,6 +242,15 @@ def _fill(fills, n_fills, t, account, held, wanted, price, fees, slippage, fixed
     fills[n_fills, FILL_HELD] = wanted
     fills[n_fills, FILL_REASON] = reason
     return account - traded * paid - fee, wanted, n_fills + 1
+
+
+@compiled
+def _ruin(fills, n_fills, t, held, price):
+    """Note that the account is used up: what is held goes at the close, free of charge; or the last fill did it."""
+    if held == 0.0:
+        fills[n_fills - 1, FILL_REASON] = RUIN
+    else:
+        fills[n_fills] = np.array([t, -held, price, 0.0, 0.0, RUIN])
 
 
 @compiled
@@ -178,7 +262,7 @@ def pair_trades(fills, last_bar, last_price):
     last_price  float                price at which it is                      [currency]
 
     trades  float64[n_trades, 8]  entry bar, exit bar, signed units, mean entry price, mean exit price, fees, pnl
-                                  after fees, reason (SIGNAL, RUIN, or OPEN for the trade still open)
+                                  after fees, reason of its last fill, or OPEN for the trade still open
     """
     trades = np.empty((fills.shape[0], 8))
     n_trades, held, entry_bar = 0, 0.0, 0

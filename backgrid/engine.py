@@ -1,6 +1,7 @@
 """The engine: signals decided at a close become trades at a later price. The only place that shifts signals in time."""
 
 import copy
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
@@ -9,13 +10,28 @@ import pandas as pd
 
 from backgrid import _kernels
 from backgrid._kernels import FILL_BAR, FILL_FEE, FILL_PRICE, FILL_UNITS
-from backgrid.bars import bar_text, check_prices, hash_bars, infer_periods_per_year
-from backgrid.errors import ParameterError, PricesError, TooFewBarsError, did_you_mean, shown
+from backgrid.bars import bar_text, check_prices, hash_bars
+from backgrid.errors import ParameterError, PricesError, TooFewBarsError, shown
+from backgrid.indicators import check_window
 from backgrid.metrics import calculate_metrics, returns_of
 from backgrid.result import BacktestResult
 from backgrid.strategies import call_strategy, complete_params, function_name, get_strategy
+from backgrid.terms import (
+    FILLS,
+    SIZINGS,
+    ByBar,
+    check_costs,
+    check_fill,
+    check_periods,
+    check_rebalance,
+    check_sizing,
+    columns_of,
+    due_bars,
+    kernel_terms,
+    scale_of,
+    stops_of,
+)
 
-FILLS = {"next_open": _kernels.NEXT_OPEN, "close": _kernels.CLOSE, "next_close": _kernels.NEXT_CLOSE}
 DATA_FACTS = ("source", "interval", "adjusted", "snapshot", "notes")
 
 Strategy: TypeAlias = str | Callable | np.ndarray | pd.Series | list
@@ -32,6 +48,16 @@ def run_backtest(
     fixed_fee: float = 0.0,
     cash: float = 100_000.0,
     whole_units: bool = False,
+    stop_loss: ByBar = None,
+    take_profit: ByBar = None,
+    trailing_stop: ByBar = None,
+    sizing: str = "fraction",
+    size: float | None = None,
+    lookback: int = 60,
+    leverage: float = 1.0,
+    rebalance: str | float | None = None,
+    cash_rate: float = 0.0,
+    borrow_rate: float = 0.0,
     risk_free: float = 0.0,
     periods_per_year: float | None = None,
     benchmark: pd.DataFrame | pd.Series | None = None,
@@ -46,7 +72,8 @@ def run_backtest(
     prices : DataFrame or Series, n_bars rows
         Open High Low Close [currency] on a sorted, unique DatetimeIndex; a Series of closes for the close fills.
     strategy : str, function, or array of float, shape (n_bars,)
-        A registered name, a function of the prices, or target positions in [-1, 1] decided at each close; NaN is flat.
+        A registered name, a function of the prices, or target positions in [-1, 1] (up to the leverage, if that is
+        above 1) decided at each close; NaN is flat.
     params : dict, optional
         Parameters of the strategy; its defaults for the rest.
     fill : {"next_open", "close", "next_close"}, default "next_open"
@@ -59,6 +86,27 @@ def run_backtest(
         Account at the first bar. [currency]
     whole_units : bool, default False
         Round units towards zero.
+    stop_loss, take_profit, trailing_stop : float or array of float, shape (n_bars,), optional
+        Distance from the (mean) entry price; for a trailing stop from the best price since entry, of bars that are
+        over. Watched within the entry bar after an open fill, from the next bar after a close fill. A gap through one
+        fills at the open; a loss comes before a profit. An array gives each trade the value of the bar that decided
+        it, NaN for none. The side stays barred until the target has left it. [fraction of price]
+    sizing : {"fraction", "units", "cash", "volatility", "risk"}, default "fraction"
+        What `size` and so a target of 1 means: a fraction of the equity; so many units; so much cash, costs included;
+        the annual volatility of the account, by that of the last `lookback` returns of the close; the fraction of
+        equity that a stop costs (before gaps and costs).
+    size : float, optional
+        1.0 for "fraction", needed for the others. [by sizing]
+    lookback : int, default 60
+        For "volatility"; flat until there are that many returns, and while they do not vary. [bars]
+    leverage : float, default 1.0
+        Largest position at a fill, whatever the sizing. [fraction of equity]
+    rebalance : {None, "bar", "week", "month"} or float, default None
+        None keeps the units until the target changes. Otherwise an open position is sized anew as decided at each
+        close, or the first one of each week or month; or where its weight has drifted by more than this. [fraction]
+    cash_rate, borrow_rate : float, default 0.0
+        Interest on the account, paid where it is negative; cost of units sold short. Both by the bar, on the values at
+        the close before. [fraction per year]
     risk_free : float, default 0.0
         Return of cash for Sharpe and the like. [fraction per year]
     periods_per_year : float, optional
@@ -77,43 +125,38 @@ def run_backtest(
     ParameterError
         For any other argument, naming it.
     """
-    timing = _timing(fill)
-    if not isinstance(whole_units, (bool, np.bool_)):
-        raise ParameterError(f"whole_units must be True or False, got {shown(whole_units)}")
     bars = check_prices(prices)
-    if fill == "next_open" and "Open" not in bars:
-        raise ParameterError("a Series of closes has no opens: use fill='close' or 'next_close', or pass a DataFrame")
+    stops = {"stop_loss": stop_loss, "take_profit": take_profit, "trailing_stop": trailing_stop}
     settings: dict[str, Any] = {
-        "fill": fill,
-        "fees": _number("fees", fees, 0.0, 1.0),
-        "slippage": _number("slippage", slippage, 0.0, 1.0),
-        "fixed_fee": _number("fixed_fee", fixed_fee, 0.0),
-        "cash": _number("cash", cash, 0.0, open_below=True),
-        "whole_units": bool(whole_units),
-        "risk_free": _number("risk_free", risk_free, -1.0, open_below=True),
-        "periods_per_year": infer_periods_per_year(bars.index)
-        if periods_per_year is None
-        else _number("periods_per_year", periods_per_year, 0.0, open_below=True),
-        "benchmark": "holding" if benchmark is None else str(getattr(benchmark, "attrs", {}).get("symbol", "given")),
+        "fill": check_fill(fill, bars),
+        **check_costs(fees, slippage, fixed_fee, cash, whole_units, leverage, cash_rate, borrow_rate, risk_free),
+        **check_sizing(sizing, size),
+        "lookback": check_window("lookback", lookback),
+        "rebalance": check_rebalance(rebalance, sizing),
+        "periods_per_year": check_periods(periods_per_year, bars.index),
     }
-    name, params, target = _target(strategy, _with_other_columns(bars, prices), params)
-    close = bars["Close"].to_numpy()
-    opens = bars["Open"].to_numpy() if fill == "next_open" else close
-    equity, units, fills, _ = _kernels.simulate(
-        np.array(opens),
-        np.array(close),
-        target,
-        timing,
-        settings["fees"],
-        settings["slippage"],
-        settings["fixed_fee"],
-        settings["cash"],
-        settings["whole_units"],
+    by_bar, columns = stops_of(stops, bars), columns_of(bars)
+    scale = scale_of(settings, columns[3], by_bar)
+    name, params, target = _target(strategy, _with_other_columns(bars, prices), params, max(settings["leverage"], 1.0))
+    equity, units, fills, financing = _kernels.simulate(
+        *columns,
+        np.where(np.isnan(scale), 0.0, target),
+        scale,
+        due_bars(settings["rebalance"], bars.index),
+        by_bar,
+        FILLS[fill],
+        SIZINGS[sizing],
+        kernel_terms(settings),
     )
+    close = columns[3]
     trades = _kernels.pair_trades(fills, close.size - 1, close[-1])
     positions = np.divide(units * close, equity, out=np.zeros_like(equity), where=equity > 0.0)
     held = close if benchmark is None else _benchmark_close(benchmark, bars)
-    metrics = _metrics(equity, positions, fills, trades, held, settings)
+    given = {**settings, **stops, "periods_per_year": periods_per_year, "benchmark": benchmark}
+    again = functools.partial(_again, bars, target, given)
+    settings |= {stop: value if value is None or np.ndim(value) == 0 else "by bar" for stop, value in stops.items()}
+    named = getattr(benchmark, "attrs", {}).get("symbol", "given")
+    settings["benchmark"] = "holding" if benchmark is None else str(named)
     return BacktestResult(
         symbol=str(prices.attrs.get("symbol", "")),
         data=copy.deepcopy({name: prices.attrs[name] for name in DATA_FACTS if name in prices.attrs}),
@@ -124,9 +167,18 @@ def run_backtest(
         positions=pd.Series(positions, index=bars.index, name="positions", copy=False),
         benchmark=pd.Series(settings["cash"] * held / held[0], index=bars.index, name="benchmark", copy=False),
         booked=trades,
-        metrics=metrics,
+        metrics=_metrics(equity, positions, fills, trades, held, financing, settings),
         prices_hash=hash_bars(bars),
+        again=again,
     )
+
+
+def _again(
+    bars: pd.DataFrame, target: np.ndarray, settings: Mapping[str, Any], *, delay: int = 0, **changed: Any
+) -> BacktestResult:
+    """The same run with other settings, its signals `delay` bars later."""
+    later = np.concatenate([np.zeros(delay), target[: target.size - delay]])
+    return run_backtest(bars, later, **{**settings, **changed})
 
 
 def calculate_returns(
@@ -156,17 +208,15 @@ def calculate_returns(
     PricesError, ParameterError
         As `run_backtest`.
     """
-    _timing(fill)
     bars = check_prices(prices)
-    weight = _checked_target(signals, bars.index, "signals")
+    check_fill(fill, bars)
+    weight = _checked_target(signals, bars.index, "signals", 1.0)
     close = bars["Close"].to_numpy()
     returns = np.zeros(close.size)
     if fill == "close":
         returns[1:] = weight[:-1] * (close[1:] / close[:-1] - 1.0)
     elif fill == "next_close":
         returns[2:] = weight[:-2] * (close[2:] / close[1:-1] - 1.0)
-    elif "Open" not in bars:
-        raise ParameterError("a Series of closes has no opens: use fill='close' or 'next_close', or pass a DataFrame")
     else:
         opens = bars["Open"].to_numpy()
         overnight = np.concatenate([[0.0], weight[:-2]]) * (opens[1:] / close[:-1] - 1.0)
@@ -185,28 +235,23 @@ def _with_other_columns(bars: pd.DataFrame, prices: pd.DataFrame | pd.Series) ->
     return pd.concat([bars, others.set_axis(bars.index)], axis=1)
 
 
-def _timing(fill: Any) -> int:
-    """The kernel's code of a fill."""
-    if not isinstance(fill, str) or fill not in FILLS:
-        raise ParameterError(f"unknown fill {shown(fill)}{did_you_mean(str(fill)[:20], FILLS)}")
-    return FILLS[fill]
-
-
-def _target(strategy: Strategy, bars: pd.DataFrame, params: Any) -> tuple[str, dict[str, Any], np.ndarray]:
+def _target(strategy: Strategy, bars: pd.DataFrame, params: Any, most: float) -> tuple[str, dict[str, Any], np.ndarray]:
     """Name, complete parameters and target positions of whatever was given as a strategy."""
     if not isinstance(strategy, str) and not callable(strategy):
         if params:
             raise ParameterError("an array of target positions takes no params")
-        return "signals", {}, _checked_target(strategy, bars.index, "strategy")
+        return "signals", {}, _checked_target(strategy, bars.index, "strategy", most)
     function = get_strategy(strategy) if isinstance(strategy, str) else strategy
     name = function_name(function)
     complete = complete_params(function, params)
-    target = _checked_target(call_strategy(function, bars, complete), bars.index, name, complete)
+    target = _checked_target(call_strategy(function, bars, complete), bars.index, name, most, complete)
     plain = {key: value.item() if isinstance(value, np.generic) else value for key, value in complete.items()}
     return name, plain, target
 
 
-def _checked_target(signals: Any, index: pd.DatetimeIndex, name: str, params: Mapping | None = None) -> np.ndarray:
+def _checked_target(
+    signals: Any, index: pd.DatetimeIndex, name: str, most: float, params: Mapping | None = None
+) -> np.ndarray:
     """Target positions as a fresh array with NaN as flat, or an error naming the first offending bar."""
     if isinstance(signals, pd.DataFrame):
         raise ParameterError(f"{name}: target positions must be one column, got a DataFrame")
@@ -224,10 +269,10 @@ def _checked_target(signals: Any, index: pd.DatetimeIndex, name: str, params: Ma
     except (TypeError, ValueError):
         raise ParameterError(f"{name}: target positions must be numbers, got {shown(signals)}") from None
     missing = np.isnan(target)
-    outside = np.flatnonzero(~missing & ~(np.abs(target) <= 1.0))
+    outside = np.flatnonzero(~missing & ~(np.abs(target) <= most))
     if outside.size:
-        at = int(outside[0])
-        raise ParameterError(f"{name}: target position {target[at]:.6g} on {bar_text(index, at)} is not in [-1, 1]")
+        at, span = int(outside[0]), f"[-{most:g}, {most:g}]"
+        raise ParameterError(f"{name}: target position {target[at]:.6g} on {bar_text(index, at)} is not in {span}")
     if missing.all():
         windows = ", ".join(f"{key}={shown(value)}" for key, value in (params or {}).items())
         raise TooFewBarsError(
@@ -263,17 +308,6 @@ def _benchmark_close(benchmark: Any, bars: pd.DataFrame) -> np.ndarray:
     return close.reindex(bars.index).to_numpy()
 
 
-def _number(name: str, value: Any, least: float, most: float = np.inf, *, open_below: bool = False) -> float:
-    """A finite number in [least, most), or in (least, most)."""
-    good = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    if not good or not least <= value < most or (open_below and value == least):
-        bounds = f"{'above' if open_below else 'at least'} {least:g}" + (
-            "" if most == np.inf else f" and below {most:g}"
-        )
-        raise ParameterError(f"{name} must be a number {bounds}, got {shown(value)}")
-    return float(value)
-
-
 # ---- what comes out --------------------------------------------------------------------------------------------------
 
 
@@ -283,6 +317,7 @@ def _metrics(
     fills: np.ndarray,
     trades: np.ndarray,
     held: np.ndarray,
+    financing: float,
     settings: Mapping[str, Any],
 ) -> dict[str, float | int]:
     before = equity[np.maximum(fills[:, FILL_BAR].astype(int) - 1, 0)]
@@ -297,6 +332,7 @@ def _metrics(
         bars_held=closed[:, 1] - closed[:, 0],
         fees=fills[:, FILL_FEE],
         n_trades=len(trades),
+        financing=financing,
         risk_free=settings["risk_free"],
         periods_per_year=settings["periods_per_year"],
     )

@@ -23,6 +23,18 @@ FILLED = {
     "next_close": "filled at the next close",
 }
 HEADLINE = ("cagr", "annual_volatility", "sharpe", "max_drawdown", "n_trades", "exposure")
+ORDERS = {  # default, meaning; listed where they are not left at the default
+    "stop_loss": (None, "distance from the entry price, fraction"),
+    "take_profit": (None, "distance from the entry price, fraction"),
+    "trailing_stop": (None, "distance from the best price since entry, fraction"),
+    "sizing": ("fraction", "what size means"),
+    "size": (1.0, "of a target of 1, by sizing"),
+    "lookback": (60, "bars of the volatility that sizing looks at"),
+    "leverage": (1.0, "largest position at a fill, fraction of equity"),
+    "rebalance": (None, "when an open position is sized anew"),
+    "cash_rate": (0.0, "interest on the account, fraction a year"),
+    "borrow_rate": (0.0, "cost of units sold short, fraction a year"),
+}
 DETERMINING = ("backgrid", "numpy", "pandas", "numba", "matplotlib")
 
 
@@ -105,6 +117,7 @@ def parameters(result: BacktestResult) -> Html:
         ("benchmark", settings["benchmark"], "bought at the first close, without costs"),
         ("periods_per_year", settings["periods_per_year"], "bars a year, from the bars unless given"),
     ]
+    rows += [(name, settings[name], says) for name, (usual, says) in ORDERS.items() if settings[name] != usual]
     return _table(("parameter", "value", "meaning"), [(n, f"{v:,.12g}" if _is_number(v) else v, m) for n, v, m in rows])
 
 

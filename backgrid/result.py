@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from backgrid.plot import Chart
 
 BOOKED = ("entry_bar", "exit_bar", "units", "entry_price", "exit_price", "fees", "pnl", "exit_reason")
-EXIT_REASONS = ("signal", "ruin", "open")  # by the codes of _kernels.py
+EXIT_REASONS = ("signal", "stop_loss", "take_profit", "trailing_stop", "ruin", "open")  # by the codes of _kernels.py
 RESULT_TYPE = "application/vnd.backgrid.result"  # of a result recorded in a notebook
 CURVES = ("equity", "positions", "benchmark")
 HEADLINE = ("total_return", "cagr", "annual_volatility", "sharpe", "max_drawdown", "n_trades", "exposure", "fees_paid")
@@ -40,8 +40,8 @@ class BacktestResult:
     params : dict
         All parameters of the strategy, defaults included.
     settings : dict
-        fill, fees, slippage, fixed_fee, cash, whole_units, risk_free, periods_per_year, and benchmark: "holding",
-        or the symbol of the prices that were given for it ("given" where they have none).
+        The arguments of `run_backtest`, "by bar" for a stop given as an array; benchmark is "holding", or the symbol
+        of the prices that were given for it ("given" where they have none).
     equity : Series, shape (n_bars,)
         Account value at each close; the first is the starting cash. [currency]
     positions : Series, shape (n_bars,)
@@ -54,10 +54,13 @@ class BacktestResult:
         See `backgrid.metrics`; NaN where undefined.
     prices_hash : str
         SHA-256 of the bars that were traded.
+    again : function or None
+        `run_backtest` on the same bars and signals, with the settings that are given changed, and signals `delay` bars
+        later; None for a result read from JSON.
     trades : DataFrame
         One row a trade: entry_time exit_time entry_bar exit_bar units (signed) entry_price exit_price fees pnl
-        trade_return bars_held exit_reason ("signal", "ruin", or "open" for one valued at the last close). A ruined
-        trade shows its whole loss, also what exceeds the account.
+        trade_return bars_held exit_reason ("signal", "stop_loss", "take_profit", "trailing_stop", "ruin", or "open" for
+        one valued at the last close). A ruined trade shows its whole loss, also what exceeds the account.
     """
 
     symbol: str
@@ -71,6 +74,7 @@ class BacktestResult:
     booked: np.ndarray
     metrics: dict[str, float | int]
     prices_hash: str
+    again: Callable[..., "BacktestResult"] | None = None
 
     def __post_init__(self) -> None:
         for array in (self.booked, *(getattr(self, name).array for name in CURVES)):

@@ -62,11 +62,13 @@ class Fill(NamedTuple):
 
 
 class Account:
-    """Money, units of one symbol, and a ledger of fills."""
+    """Money, units of one symbol, what its stops refer to, and a ledger of fills."""
 
-    def __init__(self, cash, fees, slippage, fixed_fee):
+    def __init__(self, cash, fees, slippage, fixed_fee, whole_units, leverage):
         self.money, self.held, self.ledger = cash, 0.0, []
         self.fees, self.slippage, self.fixed_fee = fees, slippage, fixed_fee
+        self.whole_units, self.leverage = whole_units, leverage
+        self.entry = self.best = None
 
     def worth(self, price):
         return self.money + self.held * price
@@ -75,35 +77,84 @@ class Account:
         """Slippage moves the price against the trade."""
         return price * (1.0 + self.slippage) if buying else price * (1.0 - self.slippage)
 
-    def trade(self, bar, units, price):
+    def trade(self, bar, units, price, reason="signal"):
         """Fees are charged on the traded value."""
         paid = self.paid(price, buying=units > 0.0)
         fee = self.fees * abs(units) * paid + self.fixed_fee
+        if self.held == 0.0:
+            self.entry = self.best = paid
+        elif self.held * units > 0.0:
+            self.entry = (self.entry * self.held + paid * units) / (self.held + units)
         self.money -= units * paid
         self.money -= fee
         self.held += units
-        self.ledger.append(Fill(bar, units, paid, fee, self.held, "signal"))
+        self.ledger.append(Fill(bar, units, paid, fee, self.held, reason))
 
-    def close(self, bar, price):
-        self.trade(bar, -self.held, price)
+    def close(self, bar, price, reason="signal"):
+        self.trade(bar, -self.held, price, reason)
 
-    def units_for(self, target, paid, whole_units):
-        """target * (equity at the fill price - fixed fee) / (fill price * (1 + fees))."""
-        to_spend = self.worth(paid) - self.fixed_fee
-        units = target * to_spend / (paid * (1.0 + self.fees)) if to_spend > 0.0 else 0.0
-        return float(int(units)) if whole_units else units
+    def units_for(self, sizing, wanted, paid):
+        """What is wanted, as far as the account and its leverage reach after costs."""
+        to_spend = max(self.worth(paid) - self.fixed_fee, 0.0)
+        one = paid * (1.0 + self.fees)
+        units = {
+            "fraction": wanted * to_spend / one,
+            "cash": math.copysign(max(abs(wanted) - self.fixed_fee, 0.0), wanted) / one,
+            "units": wanted,
+        }[sizing]
+        reach = self.leverage * to_spend / one
+        units = math.copysign(min(abs(units), reach), units)
+        return float(int(units)) if self.whole_units else units
 
-    def aim(self, bar, target, price, whole_units):
+    def aim(self, bar, target, sizing, size, price):
         """Close what is on the wrong side, then go to the units of the target; costs never turn a trade around."""
         wrong_side = (self.held > 0.0 and target <= 0.0) or (self.held < 0.0 and target >= 0.0)
         if wrong_side:
             self.close(bar, price)
         if target == 0.0:
             return
-        buying = target * self.worth(price) > self.held * price
-        missing = self.units_for(target, self.paid(price, buying), whole_units) - self.held
-        if (missing > 0.0 and buying) or (missing < 0.0 and not buying):
+        value = {"fraction": self.worth(price), "cash": 1.0, "units": price}[sizing] * target * size
+        value = math.copysign(min(abs(value), self.leverage * self.worth(price)), value)
+        buying = value > self.held * price
+        missing = self.units_for(sizing, target * size, self.paid(price, buying)) - self.held
+        met = abs(value - self.held * price) <= 1e-12 * abs(self.held * price)
+        if not met and missing != 0.0 and (missing > 0.0) == buying:
             self.trade(bar, missing, price)
+
+    def watch(self, bar, open_, high, low, stop_loss, take_profit, trailing_stop):
+        """Close at the stop that this bar hits, and say on which side: the loss first, at the open if that is worse."""
+        if self.held == 0.0:
+            return 0
+        side = 1 if self.held > 0.0 else -1
+        limits = []
+        if stop_loss is not None:
+            limits.append((self.entry * (1.0 - side * stop_loss), "stop_loss"))
+        if trailing_stop is not None:
+            limits.append((self.best * (1.0 - side * trailing_stop), "trailing_stop"))
+        if limits:
+            nearest, reason = max(limits, key=lambda limit: side * limit[0])
+            if side > 0 and low <= nearest:
+                self.close(bar, min(open_, nearest), reason)
+                return side
+            if side < 0 and high >= nearest:
+                self.close(bar, max(open_, nearest), reason)
+                return side
+        if take_profit is not None:
+            goal = self.entry * (1.0 + side * take_profit)
+            if side > 0 and high >= goal:
+                self.close(bar, max(open_, goal), "take_profit")
+                return side
+            if side < 0 and low <= goal:
+                self.close(bar, min(open_, goal), "take_profit")
+                return side
+        return 0
+
+    def remember(self, high, low):
+        """The best price since entry, for a trailing stop."""
+        if self.held > 0.0:
+            self.best = max(self.best, high)
+        elif self.held < 0.0:
+            self.best = min(self.best, low)
 
     def give_up(self, bar, price):
         """In ruin, what is still held is closed free of charge."""
@@ -112,11 +163,12 @@ class Account:
             self.money += self.held * price
             self.held = 0.0
             self.ledger.append(Fill(bar, units, price, 0.0, 0.0, "ruin"))
+        else:
+            self.ledger[-1] = self.ledger[-1]._replace(reason="ruin")
 
 
 def simulate(
-    open_,
-    close,
+    bars,
     target,
     *,
     fill="next_open",
@@ -125,25 +177,61 @@ def simulate(
     fixed_fee=0.0,
     cash=1000.0,
     whole_units=False,
+    stop_loss=None,
+    take_profit=None,
+    trailing_stop=None,
+    sizing="fraction",
+    size=1.0,
+    leverage=1.0,
+    due=(),
+    band=math.inf,
+    cash_rate=0.0,
+    borrow_rate=0.0,
 ):
-    """Equity and units held at each close, the ledger, and the bar of ruin (-1 for none)."""
-    account = Account(cash, fees, slippage, fixed_fee)
-    n_bars = len(close)
-    price_of = {"next_open": open_, "close": close, "next_close": close}[fill]
-    delay = 0 if fill == "close" else 1
-    equity, units, ruin = [0.0] * n_bars, [0.0] * n_bars, -1
-    for bar in range(n_bars):
-        decided = target[bar - delay] if bar >= delay else 0.0
-        before = target[bar - delay - 1] if bar >= delay + 1 else 0.0
-        if decided != before:  # units are kept until the target changes
-            account.aim(bar, decided, price_of[bar], whole_units)
-        if account.worth(close[bar]) <= 0.0:
-            account.give_up(bar, close[bar])
-            ruin = bar
+    """Equity and units held at each close, the ledger, and the interest; rates are by the bar, `due` holds bars."""
+    account = Account(cash, fees, slippage, fixed_fee, whole_units, leverage)
+    opens, highs, lows, closes = (bars[name].tolist() for name in ("Open", "High", "Low", "Close"))
+    stops = {"stop_loss": stop_loss, "take_profit": take_profit, "trailing_stop": trailing_stop}
+    equity, units, financing, barred = [0.0] * len(closes), [0.0] * len(closes), 0.0, 0
+
+    def follow(bar, decided, price):
+        """Trade what was decided, unless a stop has barred that side."""
+        nonlocal barred
+        wanted, before = target[decided], target[decided - 1] if decided > 0 else 0.0
+        barred = barred if wanted * barred > 0.0 else 0
+        calls = wanted != before
+        if not calls and account.held != 0.0:
+            weight = math.copysign(min(abs(wanted * size), leverage), wanted)
+            noted = equity[decided] if decided < bar else account.worth(closes[decided])
+            drift = abs(account.held * closes[decided] / noted - weight)
+            calls = decided in due or drift > band
+        if calls and not barred:
+            account.aim(bar, wanted, sizing, size, price)
+
+    for bar in range(len(closes)):
+        if bar > 0:
+            interest = account.money * cash_rate
+            if account.held < 0.0:
+                interest += account.held * closes[bar - 1] * borrow_rate
+            account.money += interest
+            financing += interest
+        if fill == "next_open":
+            barred = account.watch(bar, opens[bar], opens[bar], opens[bar], **stops) or barred
+            if bar > 0:
+                follow(bar, bar - 1, opens[bar])
+            barred = account.watch(bar, opens[bar], highs[bar], lows[bar], **stops) or barred
+            account.remember(highs[bar], lows[bar])
+        else:
+            barred = account.watch(bar, opens[bar], highs[bar], lows[bar], **stops) or barred
+            account.remember(highs[bar], lows[bar])
+            if fill == "close" or bar > 0:
+                follow(bar, bar if fill == "close" else bar - 1, closes[bar])
+        if account.worth(closes[bar]) <= 0.0:
+            account.give_up(bar, closes[bar])
             break
-        equity[bar], units[bar] = account.worth(close[bar]), account.held
+        equity[bar], units[bar] = account.worth(closes[bar]), account.held
     equity[0] = cash
-    return equity, units, account.ledger, ruin
+    return equity, units, account.ledger, financing
 
 
 class Trade(NamedTuple):

@@ -346,8 +346,18 @@ def test_result_knows_symbol_source_and_settings(aapl):
         "fixed_fee": 0.0,
         "cash": 100_000.0,
         "whole_units": True,
+        "leverage": 1.0,
+        "cash_rate": 0.0,
+        "borrow_rate": 0.0,
         "risk_free": 0.0,
+        "sizing": "fraction",
+        "size": 1.0,
+        "lookback": 60,
+        "rebalance": None,
         "periods_per_year": 252,
+        "stop_loss": None,
+        "take_profit": None,
+        "trailing_stop": None,
         "benchmark": "holding",
     }
 

@@ -14,10 +14,11 @@ import plain
 import pytest
 
 from backgrid import _kernels
-from backgrid.engine import FILLS
+from backgrid.result import EXIT_REASONS
+from backgrid.terms import FILLS, SIZINGS, STOPS, columns_of
 
 ROOT = Path(__file__).parents[1]
-REASONS = {_kernels.SIGNAL: "signal", _kernels.RUIN: "ruin", _kernels.OPEN: "open"}
+REASONS = dict(enumerate(EXIT_REASONS))
 CONSTANTS = [100.0, 100.1, 0.1, 1 / 3, 1e-8, 1e8 / 3]
 FREE = {"fees": 0.0, "slippage": 0.0, "fixed_fee": 0.0, "cash": 1000.0, "whole_units": False}
 COSTS = {
@@ -30,10 +31,40 @@ COSTS = {
 }
 
 
-def simulate(prices, target, fill, costs):
+ORDERS = {
+    "stop loss": {"stop_loss": 0.04},
+    "take profit": {"take_profit": 0.05},
+    "trailing stop": {"trailing_stop": 0.05},
+    "all stops": {"stop_loss": 0.06, "take_profit": 0.08, "trailing_stop": 0.05},
+    "units": {"sizing": "units", "size": 3.0},
+    "cash": {"sizing": "cash", "size": 700.0},
+    "leverage": {"size": 2.0, "leverage": 1.5},
+    "every bar": {"due": range(120)},
+    "now and then": {"due": range(0, 120, 7), "size": 0.5},
+    "band": {"band": 0.03, "size": 0.6},
+    "interest": {"cash_rate": 0.0002, "borrow_rate": 0.0005, "size": 1.5, "leverage": 1.5},
+    "most": {"stop_loss": 0.05, "trailing_stop": 0.07, "size": 0.8, "band": 0.05, "cash_rate": 1e-4},
+}
+
+
+def simulate(prices, target, fill, costs, orders=None):
     """The kernel on a frame."""
-    open_, close = prices["Open"].to_numpy().copy(), prices["Close"].to_numpy().copy()
-    return _kernels.simulate(open_, close, target, FILLS[fill], *costs.values())
+    asked = {**costs, **(orders or {})}
+    stops = [asked.pop(name, None) for name in STOPS]
+    n_bars, due = len(prices), np.zeros(len(prices), dtype=bool)
+    due[[bar for bar in asked.pop("due", ()) if bar < n_bars]] = True
+    by_bar = np.tile([np.nan if stop is None else stop for stop in stops], (n_bars, 1))
+    sizing, size = SIZINGS[asked.pop("sizing", "fraction")], asked.pop("size", 1.0)
+    rest = {"leverage": 1.0, "cash_rate": 0.0, "borrow_rate": 0.0, "band": np.inf}
+    terms = _kernels.Terms(**{**rest, **asked})
+    return _kernels.simulate(
+        *columns_of(prices), target, np.full(n_bars, size), due, by_bar, FILLS[fill], sizing, terms
+    )
+
+
+def ruined(equity):
+    """Bar on which the account was used up, -1 for never."""
+    return int(np.argmin(equity)) if (equity == 0.0).any() else -1
 
 
 def rows(fills):
@@ -97,12 +128,26 @@ def test_mean_of_a_prefix_is_the_prefix_of_the_means_to_the_bit():
 def test_simulate_keeps_the_account_of_its_twin(fill, costs, volatility):
     for seed in range(20):
         prices, target = plain.random_bars(seed, 120, volatility), plain.random_targets(seed)
-        equity, units, fills, ruin = simulate(prices, target, fill, costs)
-        expected = plain.simulate(prices["Open"].tolist(), prices["Close"].tolist(), target, fill=fill, **costs)
-        assert equity.tolist() == pytest.approx(expected[0], rel=1e-11, abs=1e-9)
-        assert units.tolist() == pytest.approx(expected[1], rel=1e-11, abs=1e-12)
-        assert_same([fill[:5] for fill in rows(fills)], [fill[:5] for fill in expected[2]])  # reasons: test_engine.py
-        assert ruin == expected[3]
+        assert_twins(prices, target, fill, costs)
+
+
+@pytest.mark.parametrize("orders", ORDERS.values(), ids=ORDERS.keys())
+@pytest.mark.parametrize("costs", [FREE, COSTS["fees"], COSTS["all"]], ids=["free", "fees", "all"])
+@pytest.mark.parametrize("fill", FILLS)
+def test_simulate_keeps_orders_and_limits_as_its_twin_does(fill, costs, orders):
+    for seed in range(20):
+        for volatility in (0.02, 0.25):
+            prices, target = plain.random_bars(seed, 120, volatility), plain.random_targets(seed)
+            assert_twins(prices, target, fill, costs, orders)
+
+
+def assert_twins(prices, target, fill, costs, orders=None):
+    equity, units, fills, financing = simulate(prices, target, fill, costs, orders)
+    expected = plain.simulate(prices, target, fill=fill, **costs, **(orders or {}))
+    assert equity.tolist() == pytest.approx(expected[0], rel=1e-10, abs=1e-8)
+    assert units.tolist() == pytest.approx(expected[1], rel=1e-10, abs=1e-11)
+    assert_same(rows(fills), expected[2])
+    assert financing == pytest.approx(expected[3], rel=1e-10, abs=1e-10)
 
 
 @pytest.mark.parametrize("costs", COSTS.values(), ids=COSTS.keys())
@@ -122,9 +167,9 @@ def test_random_runs_hold_what_the_twins_are_to_be_compared_on():
     ruins = opens = resized = reversed_ = 0
     for seed in range(20):
         prices, target = plain.random_bars(seed, 120, 0.25), plain.random_targets(seed)
-        _, _, fills, ruin = simulate(prices, target, "next_open", FREE)
+        equity, _, fills, _ = simulate(prices, target, "next_open", FREE)
         held = np.concatenate([[0.0], fills[:, _kernels.FILL_HELD]])
-        ruins += ruin >= 0
+        ruins += ruined(equity) >= 0
         opens += held[-1] != 0.0
         resized += np.count_nonzero(held[1:] * held[:-1] > 0.0)
         reversed_ += np.count_nonzero(np.diff(fills[:, _kernels.FILL_BAR]) == 0.0)
@@ -147,18 +192,19 @@ def test_equity_is_the_money_left_by_the_fills_and_the_units_held(fill):
 def test_ledger_has_room_for_a_reversal_on_every_bar_and_the_ruin():
     """One fill to open, two for each of 8 reversals, and the ruin: 18, the most that 9 changes can give."""
     close = np.array([100.0] * 9 + [500.0])
-    prices, target = pd.DataFrame({"Open": close, "Close": close}), np.array([-1.0, 1.0] * 4 + [-1.0, -1.0])
-    _, _, fills, ruin = simulate(prices, target, "close", FREE)
-    assert_same(
-        [fill[:5] for fill in rows(fills)], [fill[:5] for fill in plain.simulate(close, close, target, fill="close")[2]]
+    prices, target = (
+        pd.DataFrame(dict.fromkeys(("Open", "High", "Low", "Close"), close)),
+        np.array([-1.0, 1.0] * 4 + [-1.0, -1.0]),
     )
-    assert (len(fills), ruin, rows(fills)[-1].reason) == (18, 9, "ruin")
+    equity, _, fills, _ = simulate(prices, target, "close", FREE)
+    assert_same(rows(fills), plain.simulate(prices, target, fill="close")[2])
+    assert (len(fills), ruined(equity), rows(fills)[-1].reason) == (18, 9, "ruin")
 
 
 def test_simulate_and_pair_trades_of_nothing_are_empty():
     prices = plain.random_bars(3, 5)
-    equity, units, fills, ruin = simulate(prices, np.zeros(5), "next_open", FREE)
-    assert (equity.tolist(), units.tolist(), fills.shape, ruin) == ([1000.0] * 5, [0.0] * 5, (0, 6), -1)
+    equity, units, fills, financing = simulate(prices, np.zeros(5), "next_open", FREE)
+    assert (equity.tolist(), units.tolist(), fills.shape, financing) == ([1000.0] * 5, [0.0] * 5, (0, 6), 0.0)
     assert _kernels.pair_trades(fills, 4, 100.0).shape == (0, 8)
 
 
@@ -195,9 +241,11 @@ def digest():
         seen.update(_kernels.sma(close, 7).tobytes())
         for fill in FILLS:
             for costs in COSTS.values():
-                equity, units, fills, ruin = simulate(prices, target, fill, costs)
-                trades = _kernels.pair_trades(fills, 59, close[-1])
-                seen.update(b"".join(part.tobytes() for part in (equity, units, fills, trades)) + str(ruin).encode())
+                for orders in ({}, ORDERS["most"]):
+                    equity, units, fills, financing = simulate(prices, target, fill, costs, orders)
+                    trades = _kernels.pair_trades(fills, 59, close[-1])
+                    seen.update(b"".join(part.tobytes() for part in (equity, units, fills, trades)))
+                    seen.update(str(financing).encode())
     return seen.hexdigest()
 
 

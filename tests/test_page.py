@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import inspect
 import re
 from xml.etree import ElementTree
 
@@ -388,9 +389,13 @@ def test_every_metric_is_listed_once_with_its_value_and_formula():
 
 
 def test_parameters_are_all_listed_as_they_were_given():
-    result = run_backtest(plain.random_bars(1), cash=1_234_567.0, fees=0.00025, params={"fast_window": 3})
+    result = run_backtest(
+        plain.random_bars(1), cash=1_234_567.0, fees=0.00025, params={"fast_window": 3}, stop_loss=0.1, rebalance="week"
+    )
     listed = {row[0]: row[1] for row in rows(page.parameters(result))[1:]}
-    assert listed.keys() == {"strategy", "fast_window", "slow_window", "benchmark", *result.settings}
+    unused = page.ORDERS.keys() - {"stop_loss", "rebalance"}
+    assert listed.keys() == {"strategy", "fast_window", "slow_window", "benchmark", *result.settings} - unused
+    assert (listed["stop_loss"], listed["rebalance"]) == ("0.1", "week")
     assert (listed["strategy"], listed["fast_window"], listed["slow_window"]) == ("ma_crossover", "3", "50")
     assert float(listed["cash"].replace(",", "")) == 1_234_567.0
     assert float(listed["fees"]) == 0.00025
@@ -433,3 +438,10 @@ def test_recorded_result_reads_back_and_shows_one_line(monkeypatch):
     page.record(result)
     assert BacktestResult.from_json(shown[page.RESULT_TYPE]) == result
     assert shown["text/plain"] == repr(result)
+
+
+def test_orders_left_at_their_default_are_those_of_run_backtest():
+    defaults = inspect.signature(run_backtest).parameters
+    assert {name: usual for name, (usual, _) in page.ORDERS.items() if name != "size"} == {
+        name: defaults[name].default for name in page.ORDERS if name != "size"
+    }
