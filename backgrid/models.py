@@ -18,6 +18,12 @@ class StrategyType(enum.StrEnum):
     """Strategies that a request can name."""
 
     MA_CROSSOVER = "ma_crossover"
+    EMA_CROSSOVER = "ema_crossover"
+    MACD = "macd"
+    RSI_REVERSION = "rsi_reversion"
+    BOLLINGER_REVERSION = "bollinger_reversion"
+    DONCHIAN_BREAKOUT = "donchian_breakout"
+    MOMENTUM = "momentum"
     BUY_AND_HOLD = "buy_and_hold"
 
 

@@ -5,6 +5,7 @@ keyword parameters with defaults, and returns one target position a bar: a fract
 warming up. Its signature is at once the documentation, the grid's axes and the request's fields.
 """
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,7 +14,20 @@ import numpy as np
 import pandas as pd
 
 from backgrid.errors import ParameterError, did_you_mean, shown
-from backgrid.indicators import above, check_window, sma
+from backgrid.indicators import (
+    above,
+    below,
+    bollinger,
+    check_fast_below_slow,
+    check_number,
+    check_window,
+    donchian,
+    ema,
+    latch,
+    rsi,
+    sma,
+)
+from backgrid.indicators import macd as macd_lines
 
 
 def ma_crossover(prices: pd.DataFrame, *, fast_window: int = 20, slow_window: int = 50) -> pd.Series:
@@ -36,12 +50,173 @@ def ma_crossover(prices: pd.DataFrame, *, fast_window: int = 20, slow_window: in
     ParameterError
         If a window is not a whole number of at least 1, or fast_window is not below slow_window.
     """
-    fast_window = check_window("fast_window", fast_window)
-    slow_window = check_window("slow_window", slow_window)
-    if fast_window >= slow_window:
-        raise ParameterError(f"fast_window {shown(fast_window)} must be below slow_window {shown(slow_window)}")
+    fast_window, slow_window = check_fast_below_slow(fast_window, slow_window)
     close = prices["Close"]
     return above(sma(close, fast_window), sma(close, slow_window))
+
+
+def ema_crossover(prices: pd.DataFrame, *, fast_window: int = 12, slow_window: int = 26) -> pd.Series:
+    """Long while the fast exponential mean is above the slow one, else flat.
+
+    Parameters
+    ----------
+    prices : DataFrame
+        With a column Close. [currency]
+    fast_window, slow_window : int
+        Fast and slow exponential moving average of the close. [bars]
+
+    Returns
+    -------
+    Series
+        1.0 or 0.0, NaN for the first slow_window - 1 bars. [fraction of equity]
+
+    Raises
+    ------
+    ParameterError
+        As `ma_crossover`.
+    """
+    fast_window, slow_window = check_fast_below_slow(fast_window, slow_window)
+    close = prices["Close"]
+    return above(ema(close, fast_window), ema(close, slow_window))
+
+
+def macd(prices: pd.DataFrame, *, fast_window: int = 12, slow_window: int = 26, signal_window: int = 9) -> pd.Series:
+    """Long while the MACD line is above its signal line, else flat.
+
+    Parameters
+    ----------
+    prices : DataFrame
+        With a column Close. [currency]
+    fast_window, slow_window : int
+        Exponential moving averages of the close; the line is the fast one less the slow one. [bars]
+    signal_window : int
+        Exponential moving average of the line. [bars]
+
+    Returns
+    -------
+    Series
+        1.0 or 0.0, NaN for the first slow_window + signal_window - 2 bars. [fraction of equity]
+
+    Raises
+    ------
+    ParameterError
+        If a window is not a whole number of at least 1, or fast_window is not below slow_window.
+    """
+    lines = macd_lines(prices["Close"], fast_window, slow_window, signal_window)
+    return above(lines.line, lines.signal)
+
+
+def rsi_reversion(prices: pd.DataFrame, *, window: int = 14, lower: float = 30.0, upper: float = 70.0) -> pd.Series:
+    """Long from an RSI below the lower level until one above the upper level, else flat.
+
+    Parameters
+    ----------
+    prices : DataFrame
+        With a column Close. [currency]
+    window : int
+        Of the relative strength index of the close. [bars]
+    lower, upper : float
+        Levels of the index, lower below upper. [0 to 100]
+
+    Returns
+    -------
+    Series
+        1.0 or 0.0, NaN for the first `window` bars. [fraction of equity]
+
+    Raises
+    ------
+    ParameterError
+        If `window` is not a whole number of at least 1, a level is not a number from 0 to 100, or lower is not below
+        upper.
+    """
+    lower, upper = _level("lower", lower), _level("upper", upper)
+    if lower >= upper:
+        raise ParameterError(f"lower {lower:.15g} must be below upper {upper:.15g}")
+    close = prices["Close"]
+    strength = rsi(close, window)
+    signal = latch(below(strength, lower), above(strength, upper))
+    return signal.fillna(0.0 * _bars_ago(close, window))  # a price that has not moved since has no RSI: flat
+
+
+def bollinger_reversion(prices: pd.DataFrame, *, window: int = 20, width: float = 2.0) -> pd.Series:
+    """Long from a close below the lower Bollinger band until one above the middle, else flat.
+
+    Parameters
+    ----------
+    prices : DataFrame
+        With a column Close. [currency]
+    window : int
+        Of the mean and the standard deviation of the close. [bars]
+    width : float
+        From the middle to the lower band, above 0. [standard deviations]
+
+    Returns
+    -------
+    Series
+        1.0 or 0.0, NaN for the first window - 1 bars. [fraction of equity]
+
+    Raises
+    ------
+    ParameterError
+        If `window` is not a whole number of at least 1, or `width` is not a number above 0.
+    """
+    close = prices["Close"]
+    bands = bollinger(close, window, width)
+    return latch(below(close, bands.lower), above(close, bands.middle))
+
+
+def donchian_breakout(prices: pd.DataFrame, *, entry_window: int = 20, exit_window: int = 10) -> pd.Series:
+    """Long from a close above the highest High of the bars before until one below their lowest Low, else flat.
+
+    Parameters
+    ----------
+    prices : DataFrame
+        With columns High, Low and Close. [currency]
+    entry_window, exit_window : int
+        How many bars before: of the highest High, and of the lowest Low. [bars]
+
+    Returns
+    -------
+    Series
+        1.0 or 0.0, NaN for the first max(entry_window, exit_window) bars. [fraction of equity]
+
+    Raises
+    ------
+    ParameterError
+        If a window is not a whole number of at least 1.
+    PricesError
+        If a column is missing, as where the run is of closes only.
+    """
+    entry_window = check_window("entry_window", entry_window)
+    exit_window = check_window("exit_window", exit_window)
+    close = prices["Close"]
+    highest = donchian(prices, entry_window).upper.shift(1)
+    lowest = donchian(prices, exit_window).lower.shift(1)
+    return latch(above(close, highest), below(close, lowest))
+
+
+def momentum(prices: pd.DataFrame, *, window: int = 126) -> pd.Series:
+    """Long while the close is above that of some bars before, else flat.
+
+    Parameters
+    ----------
+    prices : DataFrame
+        With a column Close. [currency]
+    window : int
+        How many bars before. [bars]
+
+    Returns
+    -------
+    Series
+        1.0 or 0.0, NaN for the first `window` bars. [fraction of equity]
+
+    Raises
+    ------
+    ParameterError
+        If `window` is not a whole number of at least 1.
+    """
+    close = prices["Close"]
+    return above(close, _bars_ago(close, check_window("window", window)))
 
 
 def buy_and_hold(prices: pd.DataFrame) -> pd.Series:
@@ -84,14 +259,62 @@ def calculate_ma_crossover_signals(close: Any, fast_window: int = 20, slow_windo
     return ma_crossover(close.to_frame("Close"), fast_window=fast_window, slow_window=slow_window).fillna(0.0)
 
 
-STRATEGIES: dict[str, Callable] = {function.__name__: function for function in (ma_crossover, buy_and_hold)}
+def _level(name: str, value: Any) -> float:
+    """A level of the RSI, or ParameterError naming the parameter."""
+    level = check_number(name, value)
+    if not 0.0 <= level <= 100.0:
+        raise ParameterError(f"{name} must be from 0 to 100, got {level:.15g}")
+    return level
 
+
+def _bars_ago(close: pd.Series, window: int) -> pd.Series:
+    """The close of `window` bars before, NaN where there are not so many; pandas takes no window of 10**400."""
+    return close.shift(min(window, len(close)))
+
+
+# ---- the registry ----------------------------------------------------------------------------------------------------
+
+BUILT_IN = (
+    ma_crossover,
+    ema_crossover,
+    macd,
+    rsi_reversion,
+    bollinger_reversion,
+    donchian_breakout,
+    momentum,
+    buy_and_hold,
+)
+STRATEGIES: dict[str, Callable] = {function.__name__: function for function in BUILT_IN}
 
 WORDS = {
     "ma_crossover": (
         "Moving-average crossover {fast_window}/{slow_window}",
         "Long {symbol} while its {fast_window}-bar mean is above its {slow_window}-bar mean",
     ),
+    "ema_crossover": (
+        "Exponential moving-average crossover {fast_window}/{slow_window}",
+        "Long {symbol} while its {fast_window}-bar exponential mean is above its {slow_window}-bar exponential mean",
+    ),
+    "macd": (
+        "MACD {fast_window}/{slow_window}/{signal_window}",
+        "Long {symbol} while its MACD line of {fast_window} and {slow_window} bars is above its signal line of "
+        "{signal_window} bars",
+    ),
+    "rsi_reversion": (
+        "RSI reversion {window}, {lower}/{upper}",
+        "Long {symbol} from a {window}-bar RSI below {lower} until one above {upper}",
+    ),
+    "bollinger_reversion": (
+        "Bollinger reversion {window}, {width}",
+        "Long {symbol} from a close more than {width} standard deviations below its {window}-bar mean until one above "
+        "that mean",
+    ),
+    "donchian_breakout": (
+        "Donchian breakout {entry_window}/{exit_window}",
+        "Long {symbol} from a close above the highest high of the {entry_window} bars before until one below the "
+        "lowest low of the {exit_window} bars before",
+    ),
+    "momentum": ("Momentum {window}", "Long {symbol} while its close is above that of {window} bars before"),
     "buy_and_hold": ("Buy and hold", "Long {symbol} from the first bar to the last"),
 }
 
@@ -100,7 +323,8 @@ def describe_strategy(name: str, params: Mapping[str, Any], symbol: str) -> tupl
     """Title and rule of a strategy in words; a function's own first line where there are no better ones."""
     if name in WORDS and params.keys() == strategy_defaults(STRATEGIES[name]).keys():
         title, rule = WORDS[name]
-        return title.format_map(params), rule.format_map({**params, "symbol": symbol})
+        words = {key: f"{value:.15g}" if isinstance(value, float) else value for key, value in params.items()}
+        return title.format_map(words), rule.format_map({**words, "symbol": symbol})
     arguments = ", ".join(f"{key} {value}" for key, value in params.items())
     documented = (inspect.getdoc(STRATEGIES[name]) or name).split("\n")[0] if name in STRATEGIES else name
     return f"{name} ({arguments})" if arguments else name, documented.rstrip(".")
@@ -140,7 +364,7 @@ def strategy_defaults(function: Callable) -> dict[str, Any]:
         If the function takes no prices, or a parameter has no default.
     """
     try:
-        parameters = list(inspect.signature(function).parameters.values())
+        parameters = _parameters(function)
     except ValueError:
         raise ParameterError(f"{function_name(function)} is no strategy: it does not tell its parameters") from None
     if not parameters:
@@ -179,8 +403,22 @@ def select_params(strategy: str, **offered: Any) -> dict[str, Any]:
 
 def call_strategy(function: Callable, bars: pd.DataFrame, params: Mapping[str, Any]) -> Any:
     """What the strategy returns for a copy of these prices, so that it cannot change the caller's."""
-    first = next(iter(inspect.signature(function).parameters))
+    first = _parameters(function)[0].name
     return function(bars["Close"].copy() if first == "close" else bars.copy(), **params)
+
+
+def _parameters(function: Callable) -> tuple[inspect.Parameter, ...]:
+    """What the function takes. Read once a function, since a run asks several times; an unhashable one each time."""
+    try:
+        hash(function)
+    except TypeError:
+        return _read_parameters.__wrapped__(function)
+    return _read_parameters(function)
+
+
+@functools.lru_cache(maxsize=64)  # bounded: it keeps its functions, and whatever these hold, alive
+def _read_parameters(function: Callable) -> tuple[inspect.Parameter, ...]:
+    return tuple(inspect.signature(function).parameters.values())
 
 
 def function_name(function: Callable) -> str:

@@ -228,8 +228,9 @@ def test_response_is_frozen():
 
 
 def test_a_request_can_name_every_strategy_that_comes_with_the_package():
-    built_in = {name for name, function in STRATEGIES.items() if function.__module__ == "backgrid.strategies"}
-    assert {strategy.value for strategy in StrategyType} == built_in
+    built_in = [name for name, function in STRATEGIES.items() if function.__module__ == "backgrid.strategies"]
+    assert [strategy.value for strategy in StrategyType] == built_in
+    assert all(BacktestRequest(symbol="AAPL", strategy=name).strategy == name for name in built_in)
 
 
 def test_job_states_are_these():
