@@ -9,13 +9,22 @@ What the formulas call things, all of them net of costs:
     positions         share of the equity in the market at each close, negative for short    [fraction]
     traded            traded value of each fill / equity at the close before                 [fraction]
     benchmark         b, simple return of the benchmark on the same bars                     [fraction]
-    pnl, trade_returns, bars_held    of each closed trade                       [currency, fraction, bars]
+    active            r - b                                                                  [fraction]
+    drawdown_starts, drawdown_bars   first bar and length of each stretch with d < 0         [bars]
+    pnl, trade_returns, bars_held    of each closed trade, by entry            [currency, fraction, bars]
+    wins, losses      the trade_returns above 0, and those below                             [fraction]
     n_trades          trades opened                                                         [trades]
     fees              fees of each fill                                                      [currency]
+    financing         interest earned on cash less what borrowing cost                       [currency]
+    risk_free         return of cash                                                [fraction per year]
     periods_per_year  A, bars a year                                                         [bars per year]
 
 An undefined value is NaN (null in JSON, n/a on a page), never infinity and never a ratio above a million. Means,
 variances and moments are over all bars; standard deviations have ddof 1; quantiles interpolate linearly.
+
+What other tools list and another metric already says is left out: the geometric mean of a bar is the CAGR's, gain to
+pain is Omega - 1, the common sense ratio is Omega times the tail ratio (these three without a return of cash), the
+correlation with the benchmark is the root of R squared with the sign of beta.
 """
 
 import inspect
@@ -68,22 +77,31 @@ def calculate_metrics(**series: Any) -> dict[str, float | int]:
         n_trades : int
         risk_free : float [fraction per year]
         periods_per_year : float
-        as described at the head of this module; returns, excess and drawdown are derived here.
+        financing : float, default 0.0 [currency]
+        as described at the head of this module; all else that stands there is derived here.
 
     Returns
     -------
     dict
         Name to value; NaN where a metric is undefined.
     """
-    returns = returns_of(series["equity"])
+    equity, benchmark, trade_returns = series["equity"], series["benchmark"], series["trade_returns"]
+    returns, drawdown = returns_of(equity), drawdown_of(equity)
     cash = cash_return(series["risk_free"], series["periods_per_year"])
+    starts, lengths = _runs(drawdown < 0.0)
     known = {
+        "financing": 0.0,
         **series,
         "returns": returns,
         "sorted_returns": np.sort(returns),
         "excess": returns - cash,
-        "benchmark_excess": series["benchmark"] - cash,
-        "drawdown": drawdown_of(series["equity"]),
+        "benchmark_excess": benchmark - cash,
+        "active": returns - benchmark,
+        "drawdown": drawdown,
+        "drawdown_starts": starts,
+        "drawdown_bars": lengths,
+        "wins": trade_returns[trade_returns > 0.0],
+        "losses": trade_returns[trade_returns < 0.0],
     }
     return {name: entry.function(*[known[a] for a in entry.arguments]) for name, entry in METRICS.items()}
 
@@ -208,13 +226,7 @@ def total_return(equity):
 @metric("Return", "CAGR", "fraction")
 def cagr(equity, periods_per_year):
     """(equity[-1] / equity[0]) ** (A / n) - 1, n bars of return; whole run."""
-    if equity.size < 2:
-        return NAN
-    try:
-        growth = float(equity[-1] / equity[0]) ** (periods_per_year / (equity.size - 1))
-    except OverflowError:
-        return NAN
-    return growth - 1.0 if growth <= LARGEST_RATIO else NAN
+    return _annual(float(equity[-1] / equity[0]), equity.size - 1, periods_per_year)
 
 
 @metric("Return", "Mean annual return", "fraction")
@@ -269,17 +281,15 @@ def max_drawdown(drawdown):
 
 
 @metric("Risk", "Longest drawdown", "bars")
-def max_drawdown_duration(drawdown):
+def max_drawdown_duration(drawdown_bars):
     """most bars in a row with d < 0, unfinished ones included; whole run."""
-    starts, ends = _episodes(drawdown)
-    return int((ends - starts).max()) if starts.size else 0
+    return _longest(drawdown_bars)
 
 
 @metric("Risk", "Average drawdown", "fraction")
-def avg_drawdown(drawdown):
+def avg_drawdown(drawdown, drawdown_starts):
     """mean over the stretches with d < 0 of the lowest d of each; 0 without any; whole run."""
-    starts, _ = _episodes(drawdown)
-    return float(np.minimum.reduceat(drawdown, starts).mean()) if starts.size else 0.0
+    return _mean(np.minimum.reduceat(drawdown, drawdown_starts)) if drawdown_starts.size else 0.0
 
 
 @metric("Risk", "Ulcer index", "fraction")
@@ -391,9 +401,8 @@ def sqn(pnl):
 
 
 @metric("Trades", "Kelly", "fraction")
-def kelly(trade_returns):
+def kelly(trade_returns, wins, losses):
     """W - (1 - W) / (mean win / mean loss), W the share of winners, on the returns of closed trades; per trade."""
-    wins, losses = trade_returns[trade_returns > 0.0], trade_returns[trade_returns < 0.0]
     if not wins.size or not losses.size:
         return NAN
     share = wins.size / trade_returns.size
@@ -443,9 +452,138 @@ def beta(excess, benchmark_excess):
 
 
 @metric("Benchmark", "Information ratio", "ratio")
-def information_ratio(returns, benchmark, periods_per_year):
+def information_ratio(active, periods_per_year):
     """mean(r - b) / std(r - b, ddof 1) * sqrt(A); per bar; undefined where r - b does not vary."""
-    return sharpe(returns - benchmark, periods_per_year)
+    return sharpe(active, periods_per_year)
+
+
+# ---- further metrics, in the order of the groups ---------------------------------------------------------------------
+
+
+@metric("Return", "Positive bars", "fraction")
+def positive_bars(returns):
+    """share of bars with r > 0; per bar."""
+    return float(np.count_nonzero(returns > 0.0) / returns.size) if returns.size else NAN
+
+
+@metric("Risk", "Downside deviation", "fraction")
+def downside_deviation(excess, periods_per_year):
+    """sqrt(mean(min(e, 0)^2)) * sqrt(A); per bar, over all bars; 0 without a loss."""
+    losses = np.minimum(excess, 0.0)
+    return math.sqrt(_mean(losses * losses)) * math.sqrt(periods_per_year)
+
+
+@metric("Risk", "Time under water", "fraction")
+def time_under_water(drawdown, drawdown_bars):
+    """share of closes with d < 0; whole run."""
+    return float(drawdown_bars.sum() / drawdown.size)
+
+
+@metric("Risk", "Average drawdown length", "bars")
+def avg_drawdown_duration(drawdown_bars):
+    """mean length of the stretches with d < 0, an unfinished one included; 0 without any; whole run."""
+    return _mean(drawdown_bars) if drawdown_bars.size else 0.0
+
+
+@metric("Ratios", "Recovery factor", "ratio")
+def recovery_factor(equity, drawdown):
+    """total return / |max drawdown|; whole run, not annualised; undefined without a drawdown."""
+    return _ratio(total_return(equity), -max_drawdown(drawdown))
+
+
+@metric("Ratios", "Ulcer performance (Martin)", "ratio")
+def ulcer_performance_index(equity, drawdown, risk_free, periods_per_year):
+    """(CAGR - risk_free) / ulcer index; whole run; undefined without a drawdown."""
+    return _ratio(cagr(equity, periods_per_year) - risk_free, ulcer_index(drawdown))
+
+
+@metric("Trades", "Largest position", "fraction")
+def max_exposure(positions):
+    """max |position| at a close, as a share of the equity; whole run."""
+    return float(np.abs(positions).max())
+
+
+@metric("Trades", "Average win", "fraction")
+def avg_win(wins):
+    """mean return of the closed trades that won, after fees; per trade; undefined without any."""
+    return _mean(wins)
+
+
+@metric("Trades", "Average loss", "fraction")
+def avg_loss(losses):
+    """mean return of the closed trades that lost, after fees; per trade; undefined without any."""
+    return _mean(losses)
+
+
+@metric("Trades", "Payoff ratio", "ratio")
+def payoff_ratio(wins, losses):
+    """average win / |average loss|, on the returns of closed trades; per trade; undefined without both."""
+    return _ratio(_mean(wins), -_mean(losses))
+
+
+@metric("Trades", "Longest holding", "bars")
+def longest_trade(bars_held):
+    """largest exit bar - entry bar of a closed trade; per trade."""
+    return _longest(bars_held) if bars_held.size else NAN
+
+
+@metric("Trades", "Winning streak", "count")
+def win_streak(pnl):
+    """most closed trades in a row with pnl > 0, by entry; 0 without any; per trade."""
+    return _longest(_runs(pnl > 0.0)[1])
+
+
+@metric("Trades", "Losing streak", "count")
+def loss_streak(pnl):
+    """most closed trades in a row with pnl < 0, by entry; 0 without any; per trade."""
+    return _longest(_runs(pnl < 0.0)[1])
+
+
+@metric("Trades", "Financing", "currency")
+def financing(financing):
+    """interest earned on cash - interest and fees paid for what was borrowed; whole run; 0 where none is charged."""
+    return float(financing) + 0.0
+
+
+@metric("Benchmark", "CAGR above benchmark", "fraction")
+def excess_cagr(equity, benchmark, periods_per_year):
+    """CAGR - ((product of (1 + b)) ** (A / n) - 1), n bars of return; whole run."""
+    held = _annual(float(np.prod(1.0 + benchmark)), benchmark.size, periods_per_year)
+    return cagr(equity, periods_per_year) - held
+
+
+@metric("Benchmark", "Tracking error", "fraction")
+def tracking_error(active, periods_per_year):
+    """std(r - b, ddof 1) * sqrt(A); per bar."""
+    return _std(active) * math.sqrt(periods_per_year)
+
+
+@metric("Benchmark", "R squared", "ratio")
+def r_squared(excess, benchmark_excess):
+    """cov(e, b's excess)^2 / (var(e) * var(b's excess)); per bar; undefined where e or b does not vary."""
+    if not (_varies(excess) and _varies(benchmark_excess)):
+        return NAN
+    ours, theirs = excess - _mean(excess), benchmark_excess - _mean(benchmark_excess)
+    together = float((ours * theirs).sum())
+    return min(_ratio(together, float((ours * ours).sum())) * _ratio(together, float((theirs * theirs).sum())), 1.0)
+
+
+@metric("Benchmark", "Treynor", "fraction")
+def treynor(excess, benchmark_excess, periods_per_year):
+    """mean(e) * A / beta; per bar; undefined where beta is 0 or undefined."""
+    return _ratio(_mean(excess) * periods_per_year, beta(excess, benchmark_excess))
+
+
+@metric("Benchmark", "Up capture", "fraction")
+def up_capture(returns, benchmark):
+    """geometric mean of r / geometric mean of b, both over the bars with b > 0; per bar; undefined without any."""
+    return _capture(returns, benchmark, benchmark > 0.0)
+
+
+@metric("Benchmark", "Down capture", "fraction")
+def down_capture(returns, benchmark):
+    """geometric mean of r / geometric mean of b, both over the bars with b < 0; per bar; undefined without any."""
+    return _capture(returns, benchmark, benchmark < 0.0)
 
 
 # ---- how a value is shown --------------------------------------------------------------------------------------------
@@ -489,7 +627,7 @@ def _std(values: np.ndarray) -> float:
     """Standard deviation with ddof 1, exactly 0.0 for equal values (whose computed deviations need not be 0)."""
     if values.size < 2:
         return NAN
-    if np.ptp(values) == 0.0:
+    if values.max() == values.min():
         return 0.0
     deviation = values - values.sum() / values.size
     return math.sqrt(float((deviation * deviation).sum()) / (values.size - 1))
@@ -497,13 +635,35 @@ def _std(values: np.ndarray) -> float:
 
 def _varies(values: np.ndarray) -> bool:
     """Whether there are two values at least, and they differ by more than rounding."""
-    return values.size > 1 and bool(np.ptp(values) > ROUNDING)
+    return values.size > 1 and bool(values.max() - values.min() > ROUNDING)
 
 
 def _ratio(numerator: float, denominator: float) -> float:
     if denominator == 0.0 or not abs(numerator) <= LARGEST_RATIO * abs(denominator):
         return NAN
-    return numerator / denominator
+    return numerator / denominator + 0.0  # 0 / -1 is -0.0
+
+
+def _annual(growth: float, n_bars: int, periods_per_year: float) -> float:
+    """Yearly rate of what became `growth` times its start in `n_bars` bars."""
+    if not n_bars:
+        return NAN
+    try:
+        yearly = growth ** (periods_per_year / n_bars)
+    except OverflowError:
+        return NAN
+    return yearly - 1.0 if yearly <= LARGEST_RATIO else NAN
+
+
+def _geometric_mean(returns: np.ndarray) -> float:
+    """(product of (1 + r)) ** (1 / n) - 1 by logarithms, since the product of many bars leaves the range of floats."""
+    if not returns.size:
+        return NAN
+    return math.expm1(_mean(np.log1p(returns))) if returns.min() > -1.0 else -1.0
+
+
+def _capture(returns: np.ndarray, benchmark: np.ndarray, chosen: np.ndarray) -> float:
+    return _ratio(_geometric_mean(returns[chosen]), _geometric_mean(benchmark[chosen]))
 
 
 def _quantile(ordered: np.ndarray, share: float) -> float:
@@ -524,7 +684,14 @@ def _moment_ratio(values: np.ndarray, power: int) -> float:
     return _ratio(_mean(moment), _mean(squared) ** (power / 2))
 
 
-def _episodes(drawdown: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """First bar, and bar after the last, of each stretch below an earlier high."""
-    edges = np.diff(np.concatenate([[False], drawdown < 0.0, [False]]).astype(np.int8))
-    return np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
+def _runs(chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """First place and length of each stretch of True."""
+    padded = np.zeros(chosen.size + 2, dtype=bool)
+    padded[1:-1] = chosen
+    edges = np.flatnonzero(padded[1:] != padded[:-1])
+    starts = edges[::2]
+    return starts, edges[1::2] - starts
+
+
+def _longest(lengths: np.ndarray) -> int:
+    return int(lengths.max()) if lengths.size else 0

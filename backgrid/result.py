@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from backgrid.bars import bar_text
+from backgrid.conventions import conventions
 from backgrid.errors import ParameterError, shown
 from backgrid.metrics import METRICS, format_metric, returns_of
 
@@ -118,6 +119,24 @@ class BacktestResult:
         """The strategy and its parameters as a call, and the symbol."""
         arguments = ", ".join(f"{name}={value}" for name, value in self.params.items())
         return f"{self.strategy}({arguments}){f' on {self.symbol}' if self.symbol else ''}"
+
+    def conventions(self) -> pd.DataFrame:
+        """The same metrics as Backgrid, backtesting.py, vectorbt, quantstats and empyrical compute them by default.
+
+        Returns
+        -------
+        DataFrame
+            Rows by (metric, tool), columns value and formula; see `backgrid.conventions`.
+        """
+        closed = self._trades[self._trades["exit_reason"] != "open"]
+        return conventions(
+            self.returns,
+            self.equity,
+            closed["pnl"],
+            closed["trade_return"],
+            periods_per_year=self.settings["periods_per_year"],
+            risk_free=self.settings["risk_free"],
+        )
 
     def plot(self) -> "Chart":
         """Equity against the benchmark, positions and drawdown, as a matplotlib figure."""

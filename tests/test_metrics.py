@@ -38,6 +38,7 @@ RUN = {
     "bars_held": [1.0, 2.0, 3.0, 6.0],
     "fees": [1.0, 2.0, 3.0],
     "n_trades": 5,
+    "financing": -7.0,
     "risk_free": 0.0,
     "periods_per_year": 4,
 }
@@ -78,6 +79,27 @@ BY_HAND = {  # in the order of section 5 of the design
     "alpha": (0.075 - 5 / 3 * 0.05) * 4,
     "beta": 0.025 / 0.015,
     "information_ratio": 0.025 / math.sqrt(0.0525 / 3) * 2,
+    # beyond that list, by group
+    "positive_bars": 2 / 4,
+    "downside_deviation": math.sqrt(0.1**2 / 4) * 2,
+    "time_under_water": 2 / 5,
+    "avg_drawdown_duration": 2.0,
+    "recovery_factor": 0.287 / 0.1,
+    "ulcer_performance_index": 0.287 / math.sqrt((0.1**2 + 0.1**2) / 3),
+    "max_exposure": 1.0,
+    "avg_win": 0.25 / 2,
+    "avg_loss": -0.15 / 2,
+    "payoff_ratio": 0.125 / 0.075,
+    "longest_trade": 6,
+    "win_streak": 1,
+    "loss_streak": 1,
+    "financing": -7.0,
+    "excess_cagr": 0.287 - (1.05 * 0.95 * 1.1 * 1.1 - 1),
+    "tracking_error": math.sqrt(0.0525 / 3) * 2,
+    "r_squared": 0.025**2 / (0.0875 * 0.015),
+    "treynor": 0.075 * 4 / (5 / 3),
+    "up_capture": (1.43 ** (1 / 3) - 1) / ((1.05 * 1.21) ** (1 / 3) - 1),  # .1 0 .3 against .05 .1 .1
+    "down_capture": 2.0,  # -.1 against -.05
 }
 NAMES = list(BY_HAND)
 
@@ -105,7 +127,7 @@ def test_metrics_come_in_the_order_of_the_design():
 
 
 def test_counts_are_whole_numbers_and_all_else_is_a_plain_float():
-    counts = {"n_trades", "max_drawdown_duration"}
+    counts = {"n_trades", "max_drawdown_duration", "longest_trade", "win_streak", "loss_streak"}
     assert {name: type(value) for name, value in run().items()} == {n: int if n in counts else float for n in NAMES}
 
 
@@ -137,6 +159,19 @@ def test_longer_series_agree_with_numpy():
         "beta": covariance[0, 1] / covariance[1, 1],
         "alpha": (e.mean() - covariance[0, 1] / covariance[1, 1] * be.mean()) * 252,
         "information_ratio": (r - b).mean() / (r - b).std(ddof=1) * np.sqrt(252),
+        "positive_bars": (r > 0).mean(),
+        "downside_deviation": np.sqrt(np.mean(np.minimum(e, 0) ** 2) * 252),
+        "time_under_water": (d < 0).mean(),
+        "recovery_factor": (np.prod(1 + r) - 1) / -d.min(),
+        "ulcer_performance_index": (np.prod(1 + r) ** (252 / 400) - 1.03) / np.sqrt(np.sum(d**2) / 399),
+        "excess_cagr": np.prod(1 + r) ** (252 / 400) - np.prod(1 + b) ** (252 / 400),
+        "tracking_error": (r - b).std(ddof=1) * np.sqrt(252),
+        "r_squared": np.corrcoef(e, be)[0, 1] ** 2,
+        "treynor": e.mean() * 252 / (covariance[0, 1] / covariance[1, 1]),
+        "up_capture": (np.prod(1 + r[b > 0]) ** (1 / (b > 0).sum()) - 1)
+        / (np.prod(1 + b[b > 0]) ** (1 / (b > 0).sum()) - 1),
+        "down_capture": (np.prod(1 + r[b < 0]) ** (1 / (b < 0).sum()) - 1)
+        / (np.prod(1 + b[b < 0]) ** (1 / (b < 0).sum()) - 1),
     }
     assert {name: given[name] for name in expected} == pytest.approx(expected, rel=1e-9)
 
@@ -154,6 +189,52 @@ def test_drawdowns_are_counted_by_stretch_and_one_that_lasts_counts():
     assert given["max_drawdown_duration"] == 3
     assert given["max_drawdown"] == pytest.approx(-0.2)
     assert given["avg_drawdown"] == pytest.approx((-0.1 - 0.2) / 2)
+    assert given["avg_drawdown_duration"] == 2.5
+    assert given["time_under_water"] == 5 / 7
+
+
+def test_streaks_are_of_trades_in_a_row_and_one_that_earns_nothing_breaks_them():
+    """Won won, nothing, won won won, lost lost."""
+    pnl = [1.0, 2.0, 0.0, 1.0, 1.0, 3.0, -1.0, -2.0]
+    given = run(pnl=pnl, trade_returns=[p / 100 for p in pnl])
+    assert (given["win_streak"], given["loss_streak"]) == (3, 2)
+    assert given["avg_win"] == pytest.approx(0.08 / 5) and given["avg_loss"] == pytest.approx(-0.015)
+    assert run(pnl=[-1.0] * 4, trade_returns=[-0.1] * 4)["loss_streak"] == 4
+
+
+def test_return_of_cash_is_owed_before_the_ulcer_index_and_treynor_reward():
+    """Half of 28.7 % a year is left above cash, and none where cash earns as much as the bars do on average."""
+    without, half = run(), run(risk_free=0.1435)
+    assert half["ulcer_performance_index"] == pytest.approx(without["ulcer_performance_index"] / 2)
+    assert run(risk_free=1.075**4 - 1)["treynor"] == pytest.approx(0.0, abs=1e-12)
+    assert half["up_capture"] == without["up_capture"]
+
+
+def test_largest_position_counts_shorts():
+    assert run(positions=[0.0, 0.5, -1.5, 0.0, 1.0])["max_exposure"] == 1.5
+
+
+def test_half_the_benchmark_captures_half_of_it_on_both_sides():
+    """Returns of .01 and -.01 in turns, half of them held: no bar adds to the spread around beta."""
+    benchmark = [0.01, -0.01] * 20
+    given = run(equity=equity_of([b / 2 for b in benchmark]), benchmark=benchmark)
+    assert [given[name] for name in ("up_capture", "down_capture", "r_squared", "beta")] == pytest.approx(
+        [0.5, 0.5, 1.0, 0.5]
+    )
+
+
+def test_capture_of_many_bars_stays_in_the_range_of_floats():
+    """100,000 bars of 1 % against 2 %: their products have 432 and 860 digits."""
+    benchmark = np.full(100_000, 0.02)
+    half = METRICS["up_capture"].function(benchmark / 2, benchmark)
+    assert half == pytest.approx(0.5)
+    assert METRICS["down_capture"].function(-benchmark / 2, -benchmark) == pytest.approx(0.5)
+
+
+def test_financing_is_nothing_where_the_engine_gives_none():
+    series = {k: np.array(v, dtype=float) if isinstance(v, list) else v for k, v in RUN.items() if k != "financing"}
+    assert str(calculate_metrics(**series)["financing"]) == "0.0"
+    assert str(run(financing=-0.0)["financing"]) == "0.0"
 
 
 def test_first_bar_counts_as_a_high():
@@ -172,6 +253,7 @@ FLAT = {
     "bars_held": [],
     "fees": [],
     "n_trades": 0,
+    "financing": 0.0,
 }
 
 
@@ -183,7 +265,10 @@ def test_account_that_never_trades_has_zeros_and_undefined_ratios():
     given = run(**FLAT)
     ratios = {"sharpe", "sortino", "calmar", "omega", "skew", "kurtosis", "tail_ratio", "beta", "alpha"}
     trades = {"win_rate", "profit_factor", "expectancy", "avg_trade", "best_trade", "worst_trade", "avg_trade_duration"}
-    assert undefined(given) == ratios | trades | {"information_ratio", "sqn", "kelly"}
+    trades |= {"sqn", "kelly", "avg_win", "avg_loss", "payoff_ratio", "longest_trade"}
+    ratios |= {"recovery_factor", "ulcer_performance_index"}
+    against = {"information_ratio", "r_squared", "treynor", "up_capture", "down_capture"}
+    assert undefined(given) == ratios | trades | against
     assert {value for name, value in given.items() if name not in undefined(given)} == {0.0}
     assert math.copysign(1.0, given["max_drawdown"]) == 1.0
 
@@ -195,7 +280,9 @@ def test_equal_returns_have_no_ratio_though_their_computed_deviations_are_not_ze
     assert math.isnan(METRICS["skew"].function(returns)) and math.isnan(METRICS["kurtosis"].function(returns))
 
 
-@pytest.mark.parametrize("name", ["sharpe", "skew", "kurtosis", "beta", "alpha", "information_ratio"])
+@pytest.mark.parametrize(
+    "name", ["sharpe", "skew", "kurtosis", "beta", "alpha", "information_ratio", "r_squared", "treynor"]
+)
 def test_steady_growth_has_no_ratio_made_of_rounding(name):
     """Returns of a compounded account are equal up to the last bit only: that bit is not risk."""
     steady = equity_of([0.001] * 60)
@@ -207,15 +294,33 @@ def test_steady_growth_has_no_ratio_made_of_rounding(name):
 @pytest.mark.parametrize(
     ("changes", "names"),
     [
-        ({"equity": [100.0, 110.0, 120.0, 130.0, 150.0]}, {"sortino", "calmar", "omega"}),  # never a loss
-        ({"pnl": [5.0, 10.0], "trade_returns": [0.1, 0.2]}, {"profit_factor", "kelly"}),  # only winners
-        ({"pnl": [-5.0, -10.0], "trade_returns": [-0.1, -0.2]}, {"kelly"}),  # only losers
-        ({"pnl": [5.0], "trade_returns": [0.1]}, {"profit_factor", "kelly", "sqn"}),  # one trade
-        ({"pnl": [5.0, 5.0, 5.0]}, {"profit_factor", "sqn"}),  # equal trades
-        ({"benchmark": [0.01] * 4}, {"alpha", "beta"}),  # a benchmark that does not vary
+        (
+            {"equity": [100.0, 110.0, 120.0, 130.0, 150.0]},
+            {"sortino", "calmar", "omega", "recovery_factor", "ulcer_performance_index"},
+        ),
+        (
+            {"pnl": [5.0, 10.0], "trade_returns": [0.1, 0.2]},
+            {"profit_factor", "kelly", "avg_loss", "payoff_ratio"},
+        ),
+        ({"pnl": [-5.0, -10.0], "trade_returns": [-0.1, -0.2]}, {"kelly", "avg_win", "payoff_ratio"}),
+        (
+            {"pnl": [5.0], "trade_returns": [0.1]},
+            {"profit_factor", "kelly", "sqn", "avg_loss", "payoff_ratio"},
+        ),
+        ({"pnl": [5.0, 5.0, 5.0]}, {"profit_factor", "sqn"}),
+        ({"benchmark": [0.01] * 4}, {"alpha", "beta", "r_squared", "treynor", "down_capture"}),
+        ({"benchmark": [-0.01, -0.02, 0.0, -0.01]}, {"up_capture"}),
         ({"benchmark": [0.1, -0.1, 0.0, 0.3], "equity": [1.0, 1.1, 0.99, 0.99, 1.287]}, {"information_ratio"}),
+        (
+            {"equity": [100.0] * 5},  # a beta of 0 is known
+            {"sharpe", "sortino", "calmar", "omega", "skew", "kurtosis", "tail_ratio", "recovery_factor"}
+            | {"ulcer_performance_index", "r_squared", "treynor"},
+        ),
     ],
-    ids=["no loss", "winners", "losers", "one trade", "equal trades", "still benchmark", "own benchmark"],
+    ids=[
+        *("no loss", "winners", "losers", "one trade", "equal trades", "still benchmark", "falling benchmark"),
+        *("own benchmark", "flat"),
+    ],
 )
 def test_ratio_that_divides_by_nothing_is_undefined(changes, names):
     assert undefined(run(**changes)) == names
@@ -225,7 +330,8 @@ def test_ratio_that_divides_by_nothing_is_undefined(changes, names):
 def test_one_return_has_no_spread(equity):
     given = run(equity=equity, benchmark=[0.05])
     spread = {"annual_volatility", "sharpe", "skew", "kurtosis", "beta", "alpha", "information_ratio", "ulcer_index"}
-    assert spread <= undefined(given)
+    assert spread | {"tracking_error", "r_squared", "treynor", "ulcer_performance_index"} <= undefined(given)
+    assert given["up_capture"] == pytest.approx((equity[-1] / 100.0 - 1.0) / 0.05)
     assert given["total_return"] == given["best_day"] == given["worst_day"] == equity[-1] / 100.0 - 1.0
     assert given["cagr"] == pytest.approx((equity[-1] / 100.0) ** 4 - 1.0) and given["turnover"] == 8.0
 
@@ -247,7 +353,9 @@ def test_two_returns_have_a_spread():
 def test_one_bar_has_no_return():
     given = run(equity=[100.0], benchmark=[])
     assert {"cagr", "sharpe", "best_day", "value_at_risk", "turnover", "annual_return"} <= undefined(given)
-    assert given["total_return"] == 0.0
+    assert {"positive_bars", "downside_deviation", "excess_cagr", "tracking_error", "treynor"} <= undefined(given)
+    assert {"up_capture", "down_capture", "r_squared", "recovery_factor"} <= undefined(given)
+    assert given["total_return"] == given["time_under_water"] == given["avg_drawdown_duration"] == 0.0
 
 
 def test_growth_too_large_for_a_float_is_undefined():
@@ -257,6 +365,8 @@ def test_growth_too_large_for_a_float_is_undefined():
 def test_ruin_is_a_loss_of_everything_and_nothing_after_it():
     given = run(equity=[100.0, 50.0, 0.0, 0.0, 0.0])
     assert (given["total_return"], given["cagr"], given["max_drawdown"]) == (-1.0, -1.0, -1.0)
+    assert (given["recovery_factor"], given["time_under_water"]) == (-1.0, 4 / 5)
+    assert given["down_capture"] == pytest.approx(-1.0 / -0.05)  # all is lost in the one bar in which the other falls
     assert returns_of(np.array([100.0, 50.0, 0.0, 0.0, 0.0])).tolist() == [-0.5, -1.0, 0.0, 0.0]
 
 
@@ -271,6 +381,12 @@ def test_no_metric_is_ever_infinite_and_no_ratio_above_a_million(returns, others
     for name, value in given.items():
         assert not math.isinf(value), name
         assert METRICS[name].unit != "ratio" or not abs(value) > 1e6 or name == "alpha", name
+        assert value != 0.0 or math.copysign(1.0, value) == 1.0, name
+    for name in ("positive_bars", "time_under_water", "win_rate", "r_squared"):
+        assert 0.0 <= given[name] <= 1.0 or math.isnan(given[name]), name
+    assert given["win_streak"] + given["loss_streak"] <= len(others)
+    assert not given["avg_drawdown_duration"] > given["max_drawdown_duration"] <= n
+    assert given["downside_deviation"] >= 0.0 and not given["payoff_ratio"] < 0.0
     assert -1.0 <= given["max_drawdown"] <= 0.0
 
 
@@ -279,6 +395,30 @@ def test_sharpe_does_not_depend_on_the_size_of_the_returns(basis_points, power):
     returns = [n / 10_000 for n in basis_points]
     scaled = [r * 2.0**power for r in returns]
     assert calculate_sharpe_ratio(scaled) == pytest.approx(calculate_sharpe_ratio(returns), rel=1e-12, nan_ok=True)
+
+
+@given(st.lists(st.integers(-5000, 5000), min_size=3, max_size=30), st.integers(-8, 0))
+def test_measures_against_a_benchmark_follow_the_size_of_a_position(basis_points, power):
+    """A share of the same account has that share's beta and deviations, and the same Treynor and R squared."""
+    share, benchmark = 2.0**power, np.array([n / 10_000 for n in basis_points])
+    of = {name: METRICS[name].function for name in ("beta", "treynor", "r_squared", "downside_deviation", "sortino")}
+    excess = np.roll(benchmark, 1)
+    for name in ("beta", "treynor", "r_squared"):
+        settings = (252,) if name == "treynor" else ()
+        whole, part = (of[name](e, benchmark, *settings) for e in (excess, share * excess))
+        if not math.isnan(part):
+            assert part == pytest.approx(whole * (share if name == "beta" else 1.0), rel=1e-9, abs=1e-9), name
+    assert of["downside_deviation"](share * excess, 252) == pytest.approx(share * of["downside_deviation"](excess, 252))
+    assert of["sortino"](share * excess, 252) == pytest.approx(of["sortino"](excess, 252), nan_ok=True)
+
+
+@given(st.lists(st.integers(-9000, 9000), min_size=1, max_size=20), st.floats(0.01, 100.0))
+def test_measures_of_trades_do_not_depend_on_the_currency(basis_points, rate):
+    shares = [n / 10_000 for n in basis_points]
+    ours, theirs = (run(pnl=[p * by for p in shares], trade_returns=shares) for by in (1.0, rate))
+    for name in ("payoff_ratio", "win_streak", "loss_streak", "avg_win", "avg_loss", "win_rate", "kelly"):
+        assert theirs[name] == pytest.approx(ours[name], nan_ok=True), name
+    assert theirs["profit_factor"] == pytest.approx(ours["profit_factor"], nan_ok=True)
 
 
 # ---- the functions of the plan ---------------------------------------------------------------------------------------

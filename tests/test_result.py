@@ -316,3 +316,12 @@ def test_output_is_the_same_bytes_in_every_process_and_holds_no_address(result):
     )
     assert json.loads(done.stdout) == here
     assert " at 0x" not in "".join(here) and str(ROOT) not in "".join(here)
+
+
+def test_conventions_are_of_the_closed_trades_and_of_this_run(aapl):
+    result = run_backtest(aapl, "momentum", params={"window": 10}, fees=0.001, risk_free=0.02)
+    table = result.conventions()
+    assert (result.trades["exit_reason"] == "open").sum() == 1
+    for name in ("sharpe", "win_rate", "profit_factor", "sqn"):
+        assert table.loc[(name, "backgrid"), "value"] == result.metrics[name]
+    assert table.loc[("sharpe", "quantstats"), "value"] > table.loc[("sharpe", "backgrid"), "value"]  # no cash return
