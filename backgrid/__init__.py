@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from backgrid.models import BacktestResponse as BacktestResponse
     from backgrid.models import JobStatus as JobStatus
     from backgrid.models import StrategyType as StrategyType
+    from backgrid.portfolio import run_portfolio as run_portfolio
     from backgrid.report import Report as Report
     from backgrid.report import run_report as run_report
     from backgrid.result import BacktestResult as BacktestResult
+    from backgrid.result import PortfolioResult as PortfolioResult
     from backgrid.run import run_request as run_request
     from backgrid.strategies import calculate_ma_crossover_signals as calculate_ma_crossover_signals
     from backgrid.strategies import register_strategy as register_strategy
@@ -35,8 +37,9 @@ _HOMES = {
     "errors": ("BackgridError", "DataFetchError", "ParameterError", "PricesError", "ReportError"),
     "metrics": ("calculate_max_drawdown", "calculate_sharpe_ratio", "calculate_total_return"),
     "models": ("BacktestRequest", "BacktestResponse", "JobStatus", "StrategyType"),
+    "portfolio": ("run_portfolio",),
     "report": ("Report", "run_report"),
-    "result": ("BacktestResult",),
+    "result": ("BacktestResult", "PortfolioResult"),
     "run": ("run_request",),
     "strategies": ("calculate_ma_crossover_signals", "register_strategy", "select_params"),
 }

@@ -13,7 +13,7 @@ from numba import njit
 
 NEXT_OPEN, CLOSE, NEXT_CLOSE = 0, 1, 2
 FRACTION, UNITS, CASH = 0, 1, 2
-FILL_BAR, FILL_UNITS, FILL_PRICE, FILL_FEE, FILL_HELD, FILL_REASON = 0, 1, 2, 3, 4, 5
+FILL_BAR, FILL_UNITS, FILL_PRICE, FILL_FEE, FILL_HELD, FILL_REASON, FILL_SYMBOL = 0, 1, 2, 3, 4, 5, 6
 ROUNDING = 1e-12  # a target that differs from what is held by less than this share has been met
 SIGNAL, STOP_LOSS, TAKE_PROFIT, TRAILING_STOP, RUIN, OPEN = 0, 1, 2, 3, 4, 5
 
@@ -251,6 +251,115 @@ def _ruin(fills, n_fills, t, held, price):
         fills[n_fills - 1, FILL_REASON] = RUIN
     else:
         fills[n_fills] = np.array([t, -held, price, 0.0, 0.0, RUIN])
+
+
+@compiled
+def simulate_portfolio(open_, close, target, due, tradable, timing, terms):
+    """Bring one account of several symbols to its weights when that is due, and value it at every close.
+
+    open_, close  float64[n_bars, n_symbols]  prices, finite, > 0; open_ is read for NEXT_OPEN only  [currency]
+    target    float64[n_bars, n_symbols]  weight wanted at each close, no NaN     [fraction of equity]
+    due       bool[n_bars]                closes at which the account is to be brought to its weights
+    tradable  bool[n_bars]                bars on which every symbol has a price of its own; a rebalance waits for one
+    timing    int                         NEXT_OPEN, CLOSE or NEXT_CLOSE
+    terms     Terms                       with a band, also due where a weight has drifted by more than it
+
+    equity     float64[n_bars]            as `simulate`                               [currency]
+    units      float64[n_bars, n_symbols]  held after each close, negative for short  [units]
+    fills      float64[n_fills, 7]        as `simulate`, and the column of the symbol
+    financing  float                      as `simulate`                               [currency]
+    """
+    n_bars, n_symbols = close.shape
+    equity, units = np.empty(n_bars), np.zeros((n_bars, n_symbols))
+    fills, n_fills = np.empty((4 * n_symbols, 7)), 0
+    account, held, financing, asked = terms.cash, np.zeros(n_symbols), 0.0, -1
+    for t in range(n_bars):
+        if n_fills + 3 * n_symbols > fills.shape[0]:
+            fills = np.concatenate((fills, np.empty_like(fills)))
+        if t > 0:
+            interest = account * terms.cash_rate - _worth(0.0, np.maximum(-held, 0.0), close[t - 1]) * terms.borrow_rate
+            account += interest
+            financing += interest
+        decided = t if timing == CLOSE else t - 1
+        if decided >= 0:
+            value = equity[decided] if decided < t else _worth(account, held, close[t])
+            if due[decided] or _drifted(held, close[decided], value, target[decided], terms.band):
+                asked = decided
+        if asked >= 0 and tradable[t]:
+            price = open_[t] if timing == NEXT_OPEN else close[t]
+            account, n_fills = _rebalance(fills, n_fills, t, account, held, price, target[asked], terms)
+            asked = -1
+        equity[t], units[t] = _worth(account, held, close[t]), held
+        if equity[t] <= 0.0:
+            for i in range(n_symbols):
+                if held[i] != 0.0:
+                    fills[n_fills] = np.array([t, -held[i], close[t, i], 0.0, 0.0, RUIN, i])
+                    n_fills += 1
+            equity[t:], units[t:] = 0.0, 0.0
+            break
+    equity[0] = terms.cash
+    return equity, units, fills[:n_fills], financing
+
+
+@compiled
+def _worth(account, held, price):
+    """The account and what is held, at these prices."""
+    worth = account
+    for i in range(held.size):
+        worth += held[i] * price[i]
+    return worth
+
+
+@compiled
+def _drifted(held, price, value, weight, band):
+    """Whether a symbol is further from its weight than the band, or has to be opened or closed."""
+    if band < np.inf:
+        for i in range(held.size):
+            if np.sign(held[i]) != np.sign(weight[i]) or abs(held[i] * price[i] / value - weight[i]) > band:
+                return True
+    return False
+
+
+@compiled
+def _rebalance(fills, n_fills, t, account, held, price, weight, terms):
+    """Bring `held` to the weights, in place: first what makes positions smaller, then shorts, then what is bought.
+
+    What is bought is scaled pro rata where the account, and the credit that the leverage gives, does not reach.
+    """
+    worth = _worth(account, held, price)
+    credit = max(terms.leverage - 1.0, 0.0) * max(worth, 0.0)
+    wanted = np.empty_like(held)
+    for i in range(held.size):
+        units = weight[i] * max(worth, 0.0) / price[i]
+        units = np.trunc(units) if terms.whole_units else units
+        wanted[i] = held[i] if abs(units - held[i]) <= ROUNDING * abs(held[i]) else units
+    for step in range(3):  # sell what is long, cover what is short, sell short
+        for i in range(held.size):
+            aim = held[i]
+            if step == 0 and held[i] > 0.0:
+                aim = min(max(wanted[i], 0.0), held[i])
+            elif step == 1 and held[i] < 0.0:
+                aim = max(min(wanted[i], 0.0), held[i])
+            elif step == 2 and held[i] <= 0.0:
+                aim = min(wanted[i], held[i])
+            gained = (held[i] - aim) * price[i] * (1.0 - terms.slippage) * (1.0 - terms.fees) - terms.fixed_fee
+            affordable = gained >= 0.0 or account + credit + gained >= 0.0  # a sale may not bring its fixed fee
+            if aim > held[i] or (aim < held[i] and affordable):
+                account, held[i], n_fills = _fill(fills, n_fills, t, account, held[i], aim, price[i], SIGNAL, terms)
+                fills[n_fills - 1, FILL_SYMBOL] = i
+    bought, n_bought = 0.0, 0
+    for i in range(held.size):
+        if wanted[i] > held[i]:
+            bought += (wanted[i] - held[i]) * price[i] * (1.0 + terms.slippage) * (1.0 + terms.fees)
+            n_bought += 1
+    share = min((account + credit - n_bought * terms.fixed_fee) / bought, 1.0) if n_bought else 0.0
+    for i in range(held.size):
+        aim = held[i] + share * (wanted[i] - held[i]) if share < 1.0 else wanted[i]
+        aim = np.trunc(aim) if terms.whole_units else aim
+        if wanted[i] > held[i] and aim > held[i]:
+            account, held[i], n_fills = _fill(fills, n_fills, t, account, held[i], aim, price[i], SIGNAL, terms)
+            fills[n_fills - 1, FILL_SYMBOL] = i
+    return account, n_fills
 
 
 @compiled

@@ -151,7 +151,7 @@ def run_backtest(
     close = columns[3]
     trades = _kernels.pair_trades(fills, close.size - 1, close[-1])
     positions = np.divide(units * close, equity, out=np.zeros_like(equity), where=equity > 0.0)
-    held = close if benchmark is None else _benchmark_close(benchmark, bars)
+    held = close if benchmark is None else benchmark_close(benchmark, bars.index)
     given = {**settings, **stops, "periods_per_year": periods_per_year, "benchmark": benchmark}
     again = functools.partial(_again, bars, target, given)
     settings |= {stop: value if value is None or np.ndim(value) == 0 else "by bar" for stop, value in stops.items()}
@@ -167,7 +167,7 @@ def run_backtest(
         positions=pd.Series(positions, index=bars.index, name="positions", copy=False),
         benchmark=pd.Series(settings["cash"] * held / held[0], index=bars.index, name="benchmark", copy=False),
         booked=trades,
-        metrics=_metrics(equity, positions, fills, trades, held, financing, settings),
+        metrics=measure(equity, positions, fills, trades, held, financing, settings),
         prices_hash=hash_bars(bars),
         again=again,
     )
@@ -296,22 +296,22 @@ def _floats(array: np.ndarray) -> np.ndarray:
     return pd.Series(array, dtype=object).to_numpy(dtype=np.float64, na_value=np.nan)
 
 
-def _benchmark_close(benchmark: Any, bars: pd.DataFrame) -> np.ndarray:
+def benchmark_close(benchmark: Any, index: pd.DatetimeIndex) -> np.ndarray:
     """Closes of the benchmark on the bars of the run."""
     try:
         close = check_prices(benchmark)["Close"]
     except PricesError as error:
         raise ParameterError(f"benchmark: {error}") from error
-    missing = np.flatnonzero(~bars.index.isin(close.index))
+    missing = np.flatnonzero(~index.isin(close.index))
     if missing.size:
-        raise ParameterError(f"benchmark has no price on {bar_text(bars.index, int(missing[0]))}: give every bar")
-    return close.reindex(bars.index).to_numpy()
+        raise ParameterError(f"benchmark has no price on {bar_text(index, int(missing[0]))}: give every bar")
+    return close.reindex(index).to_numpy()
 
 
 # ---- what comes out --------------------------------------------------------------------------------------------------
 
 
-def _metrics(
+def measure(
     equity: np.ndarray,
     positions: np.ndarray,
     fills: np.ndarray,
@@ -320,13 +320,13 @@ def _metrics(
     financing: float,
     settings: Mapping[str, Any],
 ) -> dict[str, float | int]:
-    before = equity[np.maximum(fills[:, FILL_BAR].astype(int) - 1, 0)]
+    """Every metric of a run, from what the kernels gave; `held` are the closes of the benchmark."""
     closed = trades[trades[:, 7] != _kernels.OPEN]
     return calculate_metrics(
         equity=equity,
         benchmark=returns_of(held),
         positions=positions,
-        traded=np.abs(fills[:, FILL_UNITS]) * fills[:, FILL_PRICE] / before,
+        traded=np.abs(fills[:, FILL_UNITS]) * fills[:, FILL_PRICE] / equity_before(equity, fills),
         pnl=closed[:, 6],
         trade_returns=closed[:, 6] / np.abs(closed[:, 2] * closed[:, 3]),
         bars_held=closed[:, 1] - closed[:, 0],
@@ -336,3 +336,8 @@ def _metrics(
         risk_free=settings["risk_free"],
         periods_per_year=settings["periods_per_year"],
     )
+
+
+def equity_before(equity: np.ndarray, fills: np.ndarray) -> np.ndarray:
+    """Equity at the close before each fill. [currency]"""
+    return equity[np.maximum(fills[:, FILL_BAR].astype(int) - 1, 0)]

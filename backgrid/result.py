@@ -12,9 +12,11 @@ import numpy as np
 import pandas as pd
 
 from backgrid.bars import bar_text
+from backgrid.comparison import Comparison, compare
 from backgrid.conventions import conventions
 from backgrid.errors import ParameterError, shown
 from backgrid.metrics import METRICS, format_metric, returns_of
+from backgrid.stress import stress
 
 if TYPE_CHECKING:
     from backgrid.plot import Chart
@@ -88,25 +90,7 @@ class BacktestResult:
 
     @functools.cached_property
     def _trades(self) -> pd.DataFrame:
-        index = self.equity.index
-        entry_bar, exit_bar = self.booked[:, 0].astype(np.int64), self.booked[:, 1].astype(np.int64)
-        units, entry_price, exit_price, fees, pnl, reasons = self.booked.T[2:]
-        return pd.DataFrame(
-            {
-                "entry_time": index[entry_bar],
-                "exit_time": index[exit_bar],
-                "entry_bar": entry_bar,
-                "exit_bar": exit_bar,
-                "units": units,
-                "entry_price": entry_price,
-                "exit_price": exit_price,
-                "fees": fees,
-                "pnl": pnl,
-                "trade_return": pnl / np.abs(units * entry_price),
-                "bars_held": exit_bar - entry_bar,
-                "exit_reason": pd.array([EXIT_REASONS[int(reason)] for reason in reasons], dtype="str"),
-            }
-        )
+        return _trade_table(self.booked, self.equity.index)
 
     @property
     def returns(self) -> pd.Series:
@@ -138,6 +122,33 @@ class BacktestResult:
             risk_free=self.settings["risk_free"],
         )
 
+    def stress(self) -> pd.DataFrame:
+        """The same signals a bar later, filled elsewhere, at twice the costs, at none, and at the cost that leaves nothing.
+
+        Returns
+        -------
+        DataFrame
+            One row a case, see `backgrid.stress`.
+
+        Raises
+        ------
+        ParameterError
+            For a result read from JSON, which has no signals to run again.
+        """
+        return stress(self)
+
+    def compare(self, other: "BacktestResult") -> Comparison:
+        """What differs between this run (ours) and another (theirs), and where it begins; see `backgrid.comparison`.
+
+        Raises
+        ------
+        ParameterError
+            If `other` is not a result.
+        """
+        if not isinstance(other, BacktestResult):
+            raise ParameterError(f"a result is compared with another result, got {shown(other)}")
+        return compare(self, other)
+
     def plot(self) -> "Chart":
         """Equity against the benchmark, positions and drawdown, as a matplotlib figure."""
         from backgrid import plot
@@ -155,8 +166,12 @@ class BacktestResult:
         return self._json(_refuse)
 
     def _json(self, unknown: Callable[[Any], Any]) -> str:
+        return json.dumps(_nan_as_none(self._body()), allow_nan=False, default=unknown)
+
+    def _body(self) -> dict[str, Any]:
+        """What JSON holds of this result."""
         index = self.equity.index
-        body = {
+        return {
             "symbol": self.symbol,
             "data": self.data,
             "strategy": self.strategy,
@@ -174,16 +189,20 @@ class BacktestResult:
             "positions": self.positions.tolist(),
             "benchmark": self.benchmark.tolist(),
         }
-        return json.dumps(_nan_as_none(body), allow_nan=False, default=unknown)
+
+    @staticmethod
+    def from_json(text: str) -> "BacktestResult":
+        """The result that `to_json` wrote, of a portfolio too."""
+        body = json.loads(text)
+        cls = PortfolioResult if "weights" in body else BacktestResult
+        return cls(**cls._fields(body))
 
     @classmethod
-    def from_json(cls, text: str) -> "BacktestResult":
-        """The result that `to_json` wrote."""
-        body = json.loads(text)
-        zone = body["time_zone"]
-        index = _times(body["time"], zone).rename("Date")
+    def _fields(cls, body: dict[str, Any]) -> dict[str, Any]:
+        """The attributes that JSON holds."""
+        index = _times(body["time"], body["time_zone"]).rename("Date")
         booked = dict(body["trades"], exit_reason=[EXIT_REASONS.index(r) for r in body["trades"]["exit_reason"]])
-        return cls(
+        return dict(
             **{name: body[name] for name in ("symbol", "data", "strategy", "params", "settings", "prices_hash")},
             **{n: pd.Series(body[n], index=index, name=n, dtype=float) for n in CURVES},
             booked=np.array([booked[name] for name in BOOKED], dtype=float).T.reshape(-1, len(BOOKED)),
@@ -201,7 +220,7 @@ class BacktestResult:
     def __repr__(self) -> str:
         shown_metrics = ("total_return", "sharpe", "max_drawdown", "n_trades")
         numbers = ", ".join(f"{METRICS[m].label.lower()} {format_metric(m, self.metrics[m])}" for m in shown_metrics)
-        return f"<BacktestResult {self.title}: {len(self.equity)} bars, {numbers}>"
+        return f"<{type(self).__name__} {self.title}: {len(self.equity)} bars, {numbers}>"
 
     def _repr_html_(self) -> str:
         index = self.equity.index
@@ -215,6 +234,81 @@ class BacktestResult:
             f"{_sparkline(self.equity.to_numpy(), self.benchmark.to_numpy())}"
             f"<table><thead><tr>{heads}</tr></thead><tbody><tr>{cells}</tr></tbody></table></div>"
         )
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class PortfolioResult(BacktestResult):
+    """One backtest of several symbols that share an account; what differs from `BacktestResult`:
+
+    Attributes
+    ----------
+    symbol : str
+        The symbols, or their number where there are many.
+    data : dict
+        What the prices said of themselves, by symbol, and notes on bars left out or carried forward.
+    strategy, params
+        Name of the weighting and its parameters; "weights" and one a symbol for given weights.
+    positions : Series, shape (n_bars,)
+        Sum of the absolute weights at each close. [fraction of equity]
+    weights : DataFrame, shape (n_bars, n_symbols)
+        Share of the equity in each symbol at each close, negative for short. [fraction of equity]
+    contributions : DataFrame, shape (n_bars, n_symbols)
+        Profit of each bar from each symbol, after its costs. With the interest of the account they add up to the
+        change of the equity. [currency]
+    by_symbol : DataFrame, one row a symbol
+        mean_weight, largest_weight [fraction of equity], contribution [currency], contribution_share [fraction of the
+        starting cash], turnover [multiple a year], fees [currency], n_trades.
+    booked : ndarray, shape (n_trades, 9)
+        As there, and the place of the symbol.
+    trades : DataFrame
+        As there, with the column symbol in front.
+    """
+
+    weights: pd.DataFrame
+    contributions: pd.DataFrame
+    by_symbol: pd.DataFrame
+
+    @functools.cached_property
+    def _trades(self) -> pd.DataFrame:
+        table = _trade_table(self.booked[:, : len(BOOKED)], self.equity.index)
+        table.insert(0, "symbol", self.weights.columns[self.booked[:, len(BOOKED)].astype(int)].astype("str"))
+        return table
+
+    def _body(self) -> dict[str, Any]:
+        frames = {name: getattr(self, name).to_dict("list") for name in ("weights", "contributions", "by_symbol")}
+        return {**super()._body(), **frames}
+
+    @classmethod
+    def _fields(cls, body: dict[str, Any]) -> dict[str, Any]:
+        fields = super()._fields(body)
+        index, symbols = fields["equity"].index, list(body["weights"])
+        places = [symbols.index(symbol) for symbol in body["trades"]["symbol"]]
+        by_bar = {name: pd.DataFrame(body[name], index=index, dtype=float) for name in ("weights", "contributions")}
+        by_symbol = pd.DataFrame(body["by_symbol"], index=pd.Index(symbols, name="symbol"))
+        booked = np.column_stack([fields["booked"], np.array(places, dtype=float)])
+        return {**fields, **by_bar, "booked": booked, "by_symbol": by_symbol}
+
+
+def _trade_table(booked: np.ndarray, index: pd.Index) -> pd.DataFrame:
+    """What is booked, with times and reasons."""
+    entry_bar, exit_bar = booked[:, 0].astype(np.int64), booked[:, 1].astype(np.int64)
+    units, entry_price, exit_price, fees, pnl, reasons = booked.T[2:]
+    return pd.DataFrame(
+        {
+            "entry_time": index[entry_bar],
+            "exit_time": index[exit_bar],
+            "entry_bar": entry_bar,
+            "exit_bar": exit_bar,
+            "units": units,
+            "entry_price": entry_price,
+            "exit_price": exit_price,
+            "fees": fees,
+            "pnl": pnl,
+            "trade_return": pnl / np.abs(units * entry_price),
+            "bars_held": exit_bar - entry_bar,
+            "exit_reason": pd.array([EXIT_REASONS[int(reason)] for reason in reasons], dtype="str"),
+        }
+    )
 
 
 def _sparkline(equity: np.ndarray, benchmark: np.ndarray, width: int = 600, height: int = 90) -> str:

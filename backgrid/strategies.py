@@ -403,8 +403,12 @@ def select_params(strategy: str, **offered: Any) -> dict[str, Any]:
 
 def call_strategy(function: Callable, bars: pd.DataFrame, params: Mapping[str, Any]) -> Any:
     """What the strategy returns for a copy of these prices, so that it cannot change the caller's."""
-    first = _parameters(function)[0].name
-    return function(bars["Close"].copy() if first == "close" else bars.copy(), **params)
+    return function(bars["Close"].copy() if first_parameter(function) == "close" else bars.copy(), **params)
+
+
+def first_parameter(function: Callable) -> str:
+    """Name of what the function takes first, the prices."""
+    return _parameters(function)[0].name
 
 
 def _parameters(function: Callable) -> tuple[inspect.Parameter, ...]:

@@ -30,7 +30,7 @@ ByBar: TypeAlias = float | np.ndarray | pd.Series | list | None
 
 def check_fill(fill: Any, bars: pd.DataFrame) -> str:
     """A known fill that these bars offer."""
-    _one_of("fill", fill, FILLS)
+    check_one_of("fill", fill, FILLS)
     if fill == "next_open" and "Open" not in bars:
         raise ParameterError("a Series of closes has no opens: use fill='close' or 'next_close', or pass a DataFrame")
     return fill
@@ -65,7 +65,7 @@ def check_costs(
 
 def check_sizing(sizing: Any, size: Any) -> dict[str, Any]:
     """How targets become units, and the size that a target of 1 has."""
-    _one_of("sizing", sizing, SIZINGS)
+    check_one_of("sizing", sizing, SIZINGS)
     if size is None and sizing != "fraction":
         raise ParameterError(f"sizing='{sizing}' needs a size")
     size = (
@@ -81,7 +81,7 @@ def check_rebalance(rebalance: Any, sizing: str) -> str | float | None:
     if sizing == "units" or (sizing == "cash" and not isinstance(rebalance, str)):
         raise ParameterError(f"rebalance={shown(rebalance)} holds a weight, which sizing='{sizing}' has not")
     if isinstance(rebalance, str):
-        _one_of("rebalance", rebalance, CALENDAR)
+        check_one_of("rebalance", rebalance, CALENDAR)
         return rebalance
     return check_number("rebalance", rebalance, 0.0, 1.0, open_below=True)
 
@@ -104,7 +104,8 @@ def check_number(name: str, value: Any, least: float, most: float = np.inf, *, o
     return float(value)
 
 
-def _one_of(name: str, value: Any, known: Iterable[str]) -> None:
+def check_one_of(name: str, value: Any, known: Iterable[str]) -> None:
+    """ParameterError with the nearest name, unless the value is one of those known."""
     if not isinstance(value, str) or value not in known:
         raise ParameterError(f"unknown {name} {shown(value)}{did_you_mean(str(value)[:20], known)}")
 
