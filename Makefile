@@ -32,7 +32,7 @@ check: .venv/for-test  ## Lint, formatting and types (mend the first two: ruff c
 	@$(RUN) ruff format --check .
 	@$(RUN) mypy
 
-bench: .venv/for-test  ## Measure the speeds that the README names
+bench: .venv/for-parity  ## Measure the speeds that the README names, side by side with peers
 	@$(VENV_PYTHON) tests/benchmarks/run.py $(ARGS)
 
 notebooks: .venv/for-test  ## Execute the numbered notebooks again, after a change of what they show

@@ -55,20 +55,21 @@ def sma(values, window):
     n_bars = values.size
     means = np.full(n_bars, np.nan)
     high, low = 0.0, 0.0
-    for t in range(n_bars):
-        high, low = _add(high, low, values[t])
-        if t >= window:
-            high, low = _add(high, low, -values[t - window])
-        if t >= window - 1:
-            means[t] = _divide(high, low, window)
+    for t in range(window):
+        high, low = _add(high, low, values[t], 0.0)
+    means[window - 1] = _divide(high, low, window)
+    for t in range(window, n_bars):
+        change, rest = _two_sum(values[t], -values[t - window])
+        high, low = _add(high, low, change, rest)
+        means[t] = _divide(high, low, window)
     return means
 
 
 @compiled
-def _add(high, low, x):
-    """high + low + x as an unevaluated sum of two floats."""
+def _add(high, low, x, rest):
+    """high + low + x + rest as an unevaluated sum of two floats."""
     total, error = _two_sum(high, x)
-    return _two_sum(total, low + error)
+    return _two_sum(total, (low + rest) + error)
 
 
 @compiled

@@ -2,19 +2,34 @@
 
 import atexit
 import contextlib
+import difflib
 import gc
 import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from backgrid import standby
 from backgrid.errors import BackgridError, ParameterError
 
+if TYPE_CHECKING:
+    from backgrid.models import BacktestRequest
+
 NAME_VALUE: dict[str, Any] = {"type": (str, str), "multiple": True, "metavar": "NAME VALUE"}
+RUN_PARAMETERS = """
+\b
+Names for -p are the parameters of the strategy, and:
+  fills and costs  fill fees slippage fixed_fee cash whole_units
+  stops            stop_loss take_profit trailing_stop
+  sizes            sizing size lookback leverage rebalance
+  rates            cash_rate borrow_rate risk_free
+  bars             adjusted periods_per_year
+
+`backgrid templates` says what they mean, and which strategies there are.
+"""
 
 
 @contextlib.contextmanager
@@ -55,10 +70,10 @@ def report(template: str, words: tuple, file: str | None, out: str | None) -> No
             click.echo(run_report(template, given, out=out).html)
 
 
-@main.command()
+@main.command(epilog=RUN_PARAMETERS)
 @click.argument("symbol")
 @click.option("--strategy", default="ma_crossover", show_default=True, help="A registered name.")
-@click.option("-p", "--param", "words", **NAME_VALUE, help="A parameter of the strategy, or fees, fill, cash ...")
+@click.option("-p", "--param", "words", **NAME_VALUE, help="A parameter, repeatable; see below.")
 @click.option("--start", help="First session, as 2019-01-02.")
 @click.option("--end", help="Last session, inclusive.")
 @click.option("--interval", help="Length of a bar.  [default: 1d]")
@@ -78,6 +93,7 @@ def run(symbol: str, strategy: str, words: tuple, as_json: bool, **fields: Any) 
         if twice := own.keys() & fields.keys():
             raise ParameterError(f"{min(twice)} is given twice, by --{min(twice)} and by -p")
         request = build_request(**{**fields, **own}, symbol=symbol, strategy=strategy, params=values)
+        _check_names(request)
         response = run_request(request)
         click.echo(response.model_dump_json(indent=2) if as_json else _as_text(response.metrics))
 
@@ -144,6 +160,17 @@ def _once(words: tuple[tuple[str, str], ...]) -> dict[str, str]:
         names = [name for name, _ in words]
         raise ParameterError(f"{next(name for name in names if names.count(name) > 1)} is given twice by -p")
     return given
+
+
+def _check_names(request: "BacktestRequest") -> None:
+    """Point from a misspelt field of the request to the right one; the strategy speaks of its own parameters only."""
+    from backgrid.strategies import get_strategy, strategy_defaults
+
+    own = strategy_defaults(get_strategy(request.strategy.value))
+    for name in sorted(request.params.keys() - own.keys()):
+        near = difflib.get_close_matches(name, {"adjusted", *request.terms(), *own}, n=1)
+        if near and near[0] not in own:
+            raise ParameterError(f"neither {request.strategy.value} nor a run has {name!r}; did you mean {near[0]!r}?")
 
 
 def _read_yaml(file: str | None) -> dict[str, Any]:

@@ -7,7 +7,7 @@ here, on reading, in one place.
 
 import datetime as dt
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +115,71 @@ def fetch_ohlcv(
         "notes": [*notes, *dropped, *adjustments, *_naive_times(prices.index), *_jumps(prices["Close"])],
     }
     return prices
+
+
+def fetch_many(
+    symbols: str | Iterable[str],
+    start: str | dt.date | None = None,
+    end: str | dt.date | None = None,
+    *,
+    interval: str = "1d",
+    source: Source | None = None,
+    adjusted: bool = True,
+) -> dict[str, pd.DataFrame]:
+    """Prices of several symbols, each as `fetch_ohlcv` gives them, by symbol in the order asked for.
+
+    Parameters
+    ----------
+    symbols : str or iterable of str
+        Tickers; in one text, separated by blanks or commas.
+    start, end, interval, adjusted
+        As in `fetch_ohlcv`, the same for all.
+    source : str, path or function, optional
+        As in `fetch_ohlcv`; for files a path with {symbol} in it, such as "prices/{symbol}.csv".
+
+    Returns
+    -------
+    dict
+        Symbol, upper-cased, to prices.
+
+    Raises
+    ------
+    ParameterError
+        If no symbol is given, one stands twice, or a path is the same for all; else as `fetch_ohlcv`.
+    DataFetchError
+        Of the first symbol that cannot be had, naming it.
+    """
+    wanted = _symbols(symbols)
+    path = os.fspath(source) if isinstance(source, (str, os.PathLike)) else ""
+    if len(wanted) > 1 and Path(path).suffix.lower() in (".csv", ".parquet") and "{symbol}" not in path:
+        raise ParameterError(
+            f"{shown(path)} would be read for each of {len(wanted)} symbols: put {{symbol}} in its name"
+        )
+    return {
+        symbol: fetch_ohlcv(
+            symbol,
+            start,
+            end,
+            interval=interval,
+            source=path.replace("{symbol}", symbol) if path else source,
+            adjusted=adjusted,
+        )
+        for symbol in wanted
+    }
+
+
+def _symbols(symbols: Any) -> list[str]:
+    """Tickers from a text or an iterable, upper-cased, each once."""
+    listed = symbols.replace(",", " ").split() if isinstance(symbols, str) else symbols
+    if not isinstance(listed, Iterable) or isinstance(listed, Mapping):
+        raise ParameterError(f"symbols must be tickers separated by blanks, or a list of them, got {shown(symbols)}")
+    checked = [check_symbol(symbol) for symbol in listed]
+    if not checked:
+        raise ParameterError("symbols must name at least one ticker, got none")
+    twice = [symbol for place, symbol in enumerate(checked) if symbol in checked[:place]]
+    if twice:
+        raise ParameterError(f"symbols: {twice[0]} stands twice")
+    return checked
 
 
 # ---- sources ---------------------------------------------------------------------------------------------------------

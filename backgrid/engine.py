@@ -3,7 +3,7 @@
 import copy
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -17,8 +17,10 @@ from backgrid.metrics import calculate_metrics, returns_of
 from backgrid.result import BacktestResult
 from backgrid.strategies import call_strategy, complete_params, function_name, get_strategy
 from backgrid.terms import (
+    COSTS,
     FILLS,
     SIZINGS,
+    STOPS,
     ByBar,
     check_costs,
     check_fill,
@@ -126,59 +128,120 @@ def run_backtest(
         For any other argument, naming it.
     """
     bars = check_prices(prices)
-    stops = {"stop_loss": stop_loss, "take_profit": take_profit, "trailing_stop": trailing_stop}
-    settings: dict[str, Any] = {
-        "fill": check_fill(fill, bars),
-        **check_costs(fees, slippage, fixed_fee, cash, whole_units, leverage, cash_rate, borrow_rate, risk_free),
-        **check_sizing(sizing, size),
-        "lookback": check_window("lookback", lookback),
-        "rebalance": check_rebalance(rebalance, sizing),
-        "periods_per_year": check_periods(periods_per_year, bars.index),
+    given = {
+        "fill": fill,
+        "fees": fees,
+        "slippage": slippage,
+        "fixed_fee": fixed_fee,
+        "cash": cash,
+        "whole_units": whole_units,
+        "leverage": leverage,
+        "cash_rate": cash_rate,
+        "borrow_rate": borrow_rate,
+        "risk_free": risk_free,
+        "stop_loss": stop_loss,
+        "take_profit": take_profit,
+        "trailing_stop": trailing_stop,
+        "sizing": sizing,
+        "size": size,
+        "lookback": lookback,
+        "rebalance": rebalance,
+        "periods_per_year": periods_per_year,
+        "benchmark": benchmark,
     }
-    by_bar, columns = stops_of(stops, bars), columns_of(bars)
-    scale = scale_of(settings, columns[3], by_bar)
-    name, params, target = _target(strategy, _with_other_columns(bars, prices), params, max(settings["leverage"], 1.0))
+    settings = _settings(bars, given)
+    asked = _asked(strategy, _with_other_columns(bars, prices), params, max(settings["leverage"], 1.0))
+    facts = copy.deepcopy({name: prices.attrs[name] for name in ("symbol", *DATA_FACTS) if name in prices.attrs})
+    return _run(bars, facts, asked, given, settings)
+
+
+class Asked(NamedTuple):
+    """What was asked for: name of the strategy, its complete parameters, and its target positions by bar."""
+
+    name: str
+    params: dict[str, Any]
+    target: np.ndarray
+
+
+def _run(
+    bars: pd.DataFrame,
+    facts: Mapping[str, Any],
+    asked: Asked,
+    given: Mapping[str, Any],
+    settings: dict[str, Any],
+    delay: int = 0,
+) -> BacktestResult:
+    """One simulation; with a delay, whatever was decided at a close is acted upon so many bars later."""
+    stops, columns = stops_of(given, bars), columns_of(bars)
+    scale, close = scale_of(settings, columns[3], stops), columns[3]
     equity, units, fills, financing = _kernels.simulate(
         *columns,
-        np.where(np.isnan(scale), 0.0, target),
-        scale,
-        due_bars(settings["rebalance"], bars.index),
-        by_bar,
-        FILLS[fill],
-        SIZINGS[sizing],
+        later(np.where(np.isnan(scale), 0.0, asked.target), delay, 0.0),
+        later(scale, delay, 0.0),
+        later(due_bars(settings["rebalance"], bars.index), delay, False),
+        later(stops, delay, np.nan),
+        FILLS[settings["fill"]],
+        SIZINGS[settings["sizing"]],
         kernel_terms(settings),
     )
-    close = columns[3]
     trades = _kernels.pair_trades(fills, close.size - 1, close[-1])
     positions = np.divide(units * close, equity, out=np.zeros_like(equity), where=equity > 0.0)
+    benchmark = given["benchmark"]
     held = close if benchmark is None else benchmark_close(benchmark, bars.index)
-    given = {**settings, **stops, "periods_per_year": periods_per_year, "benchmark": benchmark}
-    again = functools.partial(_again, bars, target, given)
-    settings |= {stop: value if value is None or np.ndim(value) == 0 else "by bar" for stop, value in stops.items()}
-    named = getattr(benchmark, "attrs", {}).get("symbol", "given")
-    settings["benchmark"] = "holding" if benchmark is None else str(named)
     return BacktestResult(
-        symbol=str(prices.attrs.get("symbol", "")),
-        data=copy.deepcopy({name: prices.attrs[name] for name in DATA_FACTS if name in prices.attrs}),
-        strategy=name,
-        params=params,
+        symbol=str(facts.get("symbol", "")),
+        data={name: fact for name, fact in facts.items() if name != "symbol"},
+        strategy=asked.name,
+        params=asked.params,
         settings=settings,
         equity=pd.Series(equity, index=bars.index, name="equity", copy=False),
         positions=pd.Series(positions, index=bars.index, name="positions", copy=False),
         benchmark=pd.Series(settings["cash"] * held / held[0], index=bars.index, name="benchmark", copy=False),
         booked=trades,
         metrics=measure(equity, positions, fills, trades, held, financing, settings),
-        prices_hash=hash_bars(bars),
-        again=again,
+        hashed=functools.partial(hash_bars, bars),
+        again=functools.partial(_again, bars, facts, asked, given, delay),
     )
 
 
 def _again(
-    bars: pd.DataFrame, target: np.ndarray, settings: Mapping[str, Any], *, delay: int = 0, **changed: Any
+    bars: pd.DataFrame,
+    facts: Mapping[str, Any],
+    asked: Asked,
+    given: Mapping[str, Any],
+    already: int,
+    *,
+    delay: int = 0,
+    **changed: Any,
 ) -> BacktestResult:
-    """The same run with other settings, its signals `delay` bars later."""
-    later = np.concatenate([np.zeros(delay), target[: target.size - delay]])
-    return run_backtest(bars, later, **{**settings, **changed})
+    """The same signals, acted upon `delay` bars later than they were, or on other terms."""
+    given = {**given, **changed}
+    return _run(bars, facts, asked, given, _settings(bars, given), already + delay)
+
+
+def _settings(bars: pd.DataFrame, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments checked, and as a result shows them."""
+    stops = {name: given[name] for name in STOPS}
+    benchmark = given["benchmark"]
+    return {
+        "fill": check_fill(given["fill"], bars),
+        **check_costs(**{name: given[name] for name in COSTS}),
+        **check_sizing(given["sizing"], given["size"], given["stop_loss"], given["trailing_stop"]),
+        "lookback": check_window("lookback", given["lookback"], least=2),
+        "rebalance": check_rebalance(given["rebalance"], given["sizing"]),
+        "periods_per_year": check_periods(given["periods_per_year"], bars.index),
+        **{stop: value if value is None or np.ndim(value) == 0 else "by bar" for stop, value in stops.items()},
+        "benchmark": "holding" if benchmark is None else str(getattr(benchmark, "attrs", {}).get("symbol", "given")),
+    }
+
+
+def later(by_bar: np.ndarray, delay: int, before: Any) -> np.ndarray:
+    """The values so many bars later; nothing was decided before."""
+    if not delay or not by_bar.size:
+        return by_bar
+    later = np.full_like(by_bar, before)
+    later[delay:] = by_bar[: len(by_bar) - delay]
+    return later
 
 
 def calculate_returns(
@@ -235,18 +298,18 @@ def _with_other_columns(bars: pd.DataFrame, prices: pd.DataFrame | pd.Series) ->
     return pd.concat([bars, others.set_axis(bars.index)], axis=1)
 
 
-def _target(strategy: Strategy, bars: pd.DataFrame, params: Any, most: float) -> tuple[str, dict[str, Any], np.ndarray]:
+def _asked(strategy: Strategy, bars: pd.DataFrame, params: Any, most: float) -> Asked:
     """Name, complete parameters and target positions of whatever was given as a strategy."""
     if not isinstance(strategy, str) and not callable(strategy):
         if params:
             raise ParameterError("an array of target positions takes no params")
-        return "signals", {}, _checked_target(strategy, bars.index, "strategy", most)
+        return Asked("signals", {}, _checked_target(strategy, bars.index, "strategy", most))
     function = get_strategy(strategy) if isinstance(strategy, str) else strategy
     name = function_name(function)
     complete = complete_params(function, params)
     target = _checked_target(call_strategy(function, bars, complete), bars.index, name, most, complete)
     plain = {key: value.item() if isinstance(value, np.generic) else value for key, value in complete.items()}
-    return name, plain, target
+    return Asked(name, plain, target)
 
 
 def _checked_target(

@@ -3,13 +3,15 @@
 What the formulas call things, all of them net of costs:
 
     equity            account value at each close, first bar included                       [currency]
-    returns           r, simple return of each bar from the second on                       [fraction]
-    excess            e = r - cash return of one bar                                         [fraction]
+    returns           r, simple return of each bar from the second on, as a Line            [fraction]
+    excess            e = r - cash return of one bar, as a Line                              [fraction]
+    shortfalls        min(e, 0)                                                              [fraction]
     drawdown          d = equity / highest equity so far - 1, first bar included             [fraction, <= 0]
     positions         share of the equity in the market at each close, negative for short    [fraction]
     traded            traded value of each fill / equity at the close before                 [fraction]
-    benchmark         b, simple return of the benchmark on the same bars                     [fraction]
-    active            r - b                                                                  [fraction]
+    benchmark         b, simple return of the benchmark on the same bars, as a Line          [fraction]
+    active            r - b, as a Line                                                       [fraction]
+    growths           ln(1 + r) and ln(1 + b), one row each
     drawdown_starts, drawdown_bars   first bar and length of each stretch with d < 0         [bars]
     pnl, trade_returns, bars_held    of each closed trade, by entry            [currency, fraction, bars]
     wins, losses      the trade_returns above 0, and those below                             [fraction]
@@ -18,6 +20,8 @@ What the formulas call things, all of them net of costs:
     financing         interest earned on cash less what borrowing cost                       [currency]
     risk_free         return of cash                                                [fraction per year]
     periods_per_year  A, bars a year                                                         [bars per year]
+
+and a metric that stands further up by its own name.
 
 An undefined value is NaN (null in JSON, n/a on a page), never infinity and never a ratio above a million. Means,
 variances and moments are over all bars; standard deviations have ddof 1; quantiles interpolate linearly.
@@ -85,25 +89,68 @@ def calculate_metrics(**series: Any) -> dict[str, float | int]:
     dict
         Name to value; NaN where a metric is undefined.
     """
-    equity, benchmark, trade_returns = series["equity"], series["benchmark"], series["trade_returns"]
-    returns, drawdown = returns_of(equity), drawdown_of(equity)
+    equity, trade_returns = series["equity"], series["trade_returns"]
     cash = cash_return(series["risk_free"], series["periods_per_year"])
+    returns, benchmark, drawdown = line(returns_of(equity)), line(series["benchmark"]), drawdown_of(equity)
+    excess = returns.above(cash)
     starts, lengths = _runs(drawdown < 0.0)
+    with np.errstate(divide="ignore"):  # the logarithm of an account that is lost
+        growths = np.log(1.0 + np.array([returns.values, benchmark.values]))
     known = {
         "financing": 0.0,
         **series,
         "returns": returns,
-        "sorted_returns": np.sort(returns),
-        "excess": returns - cash,
-        "benchmark_excess": benchmark - cash,
-        "active": returns - benchmark,
+        "sorted_returns": np.sort(returns.values),
+        "excess": excess,
+        "shortfalls": np.minimum(excess.values, 0.0),
+        "benchmark": benchmark,
+        "benchmark_excess": benchmark.above(cash),
+        "active": line(returns.values - benchmark.values),
+        "growths": growths,
         "drawdown": drawdown,
         "drawdown_starts": starts,
         "drawdown_bars": lengths,
         "wins": trade_returns[trade_returns > 0.0],
         "losses": trade_returns[trade_returns < 0.0],
     }
-    return {name: entry.function(*[known[a] for a in entry.arguments]) for name, entry in METRICS.items()}
+    values = {}
+    for name, entry in METRICS.items():
+        values[name] = entry.function(*[known[a] for a in entry.arguments])
+        known.setdefault(name, values[name])
+    return values
+
+
+class Line(NamedTuple):
+    """One value a bar, and what several metrics ask of it.
+
+    values      the values                                                               (n,)
+    mean        NaN without any
+    deviations  values - mean                                                            (n,)
+    square      sum of the squared deviations
+    std         ddof 1; exactly 0.0 for equal values, NaN for fewer than two
+    varies      whether there are two at least, and they differ by more than rounding
+    """
+
+    values: np.ndarray
+    mean: float
+    deviations: np.ndarray
+    square: float
+    std: float
+    varies: bool
+
+    def above(self, level: float) -> "Line":
+        """The same line counted from a level."""
+        return self._replace(values=self.values - level, mean=self.mean - level)
+
+
+def line(values: np.ndarray) -> Line:
+    """Mean, deviations and spread of some values."""
+    mean = _mean(values)
+    deviations = values - mean
+    square = float((deviations * deviations).sum())
+    spread = float(values.max() - values.min()) if values.size > 1 else NAN
+    std = NAN if values.size < 2 else math.sqrt(square / (values.size - 1)) if spread else 0.0
+    return Line(values, mean, deviations, square, std, spread > ROUNDING)
 
 
 def cash_return(risk_free: float, periods_per_year: float) -> float:
@@ -114,12 +161,39 @@ def cash_return(risk_free: float, periods_per_year: float) -> float:
 def returns_of(equity: np.ndarray) -> np.ndarray:
     """Simple return of each bar from the second on; 0 for an account that stays at 0."""
     before = equity[:-1]
-    return np.divide(equity[1:], before, out=np.ones_like(before), where=before > 0.0) - 1.0
+    if equity.size and equity[-1] <= 0.0:  # ruined, and so since that bar
+        return np.divide(equity[1:], before, out=np.ones_like(before), where=before > 0.0) - 1.0
+    return equity[1:] / before - 1.0
 
 
 def drawdown_of(equity: np.ndarray) -> np.ndarray:
     """equity / highest equity so far - 1, exactly 0.0 at a new high."""
     return equity / np.maximum.accumulate(equity) - 1.0
+
+
+class Drawdown(NamedTuple):
+    """One stretch below a high: its bars, depth [fraction, < 0] and length [bars]; recovered is None if it goes on."""
+
+    high: int
+    lowest: int
+    recovered: int | None
+    depth: float
+    bars: int
+
+
+def deepest_drawdowns(equity: np.ndarray, most: int = 5) -> list[Drawdown]:
+    """The deepest stretches below a high, the deepest first; of equals, the first.
+
+    equity   float64[n_bars]  account value at each close, the first above 0    [currency]
+    """
+    drawdown = drawdown_of(equity)
+    found = []
+    for start, bars in zip(*_runs(drawdown < 0.0), strict=True):
+        lowest = int(start + drawdown[start : start + bars].argmin())
+        end = int(start + bars)
+        recovered = end if end < equity.size else None
+        found.append(Drawdown(int(start) - 1, lowest, recovered, float(drawdown[lowest]), int(bars)))
+    return sorted(found, key=lambda each: each.depth)[:most]
 
 
 # ---- the functions of the plan: public, checked arguments ------------------------------------------------------------
@@ -202,7 +276,7 @@ def calculate_sharpe_ratio(returns: Any, *, risk_free: float = 0.0, periods_per_
         raise ParameterError(
             f"risk_free must be above -1 and periods_per_year above 0, got {risk_free} and {periods_per_year}"
         )
-    return sharpe(checked - cash_return(risk_free, periods_per_year), periods_per_year)
+    return sharpe(line(checked - cash_return(risk_free, periods_per_year)), periods_per_year)
 
 
 def _checked_equity(equity: Any) -> np.ndarray:
@@ -232,13 +306,13 @@ def cagr(equity, periods_per_year):
 @metric("Return", "Mean annual return", "fraction")
 def annual_return(returns, periods_per_year):
     """mean(r) * A, not compounded; per bar."""
-    return _mean(returns) * periods_per_year
+    return returns.mean * periods_per_year
 
 
 @metric("Risk", "Annual volatility", "fraction")
 def annual_volatility(returns, periods_per_year):
     """std(r, ddof 1) * sqrt(A); per bar."""
-    return _std(returns) * math.sqrt(periods_per_year)
+    return returns.std * math.sqrt(periods_per_year)
 
 
 # ---- ratios ----------------------------------------------------------------------------------------------------------
@@ -247,28 +321,25 @@ def annual_volatility(returns, periods_per_year):
 @metric("Ratios", "Sharpe", "ratio")
 def sharpe(excess, periods_per_year):
     """mean(e) / std(e, ddof 1) * sqrt(A); per bar; undefined where e does not vary."""
-    if not _varies(excess):
-        return NAN
-    return _ratio(_mean(excess) * math.sqrt(periods_per_year), _std(excess))
+    return _ratio(excess.mean * math.sqrt(periods_per_year), excess.std) if excess.varies else NAN
 
 
 @metric("Ratios", "Sortino", "ratio")
-def sortino(excess, periods_per_year):
+def sortino(excess, shortfalls, periods_per_year):
     """mean(e) / sqrt(mean(min(e, 0)^2)) * sqrt(A); per bar, over all bars; undefined without a loss."""
-    losses = np.minimum(excess, 0.0)
-    return _ratio(_mean(excess) * math.sqrt(periods_per_year), math.sqrt(_mean(losses * losses)))
+    return _ratio(excess.mean * math.sqrt(periods_per_year), math.sqrt(_mean(shortfalls * shortfalls)))
 
 
 @metric("Ratios", "Calmar", "ratio")
-def calmar(equity, drawdown, periods_per_year):
+def calmar(cagr, drawdown):
     """CAGR / |max drawdown|; whole run; undefined without a drawdown."""
-    return _ratio(cagr(equity, periods_per_year), -max_drawdown(drawdown))
+    return _ratio(cagr, -max_drawdown(drawdown))
 
 
 @metric("Ratios", "Omega", "ratio")
-def omega(excess):
+def omega(excess, shortfalls):
     """sum(max(e, 0)) / sum(max(-e, 0)); per bar; undefined without a loss."""
-    return _ratio(float(np.maximum(excess, 0.0).sum()), float(np.maximum(-excess, 0.0).sum()))
+    return _ratio(float(np.maximum(excess.values, 0.0).sum()), -float(shortfalls.sum()))
 
 
 # ---- risk ------------------------------------------------------------------------------------------------------------
@@ -314,13 +385,13 @@ def expected_shortfall(sorted_returns):
 @metric("Risk", "Skew", "ratio")
 def skew(returns):
     """mean((r - mean)^3) / std(r, ddof 0)^3; per bar; 0 for a normal distribution."""
-    return _moment_ratio(returns, 3)
+    return _moment_ratio(returns, returns.deviations**2 * returns.deviations, 3)
 
 
 @metric("Risk", "Kurtosis", "ratio")
 def kurtosis(returns):
     """mean((r - mean)^4) / std(r, ddof 0)^4; per bar; 3 for a normal distribution."""
-    return _moment_ratio(returns, 4)
+    return _moment_ratio(returns, returns.deviations**2 * returns.deviations**2, 4)
 
 
 @metric("Ratios", "Tail ratio", "ratio")
@@ -395,9 +466,10 @@ def avg_trade_duration(bars_held):
 @metric("Trades", "SQN", "ratio")
 def sqn(pnl):
     """sqrt(n) * mean(pnl) / std(pnl, ddof 1), n closed trades; per trade."""
-    if not pnl.any() or not _varies(pnl / np.abs(pnl).max()):
+    trades = line(pnl)
+    if not trades.std > ROUNDING * np.abs(pnl).max(initial=0.0):
         return NAN
-    return _ratio(math.sqrt(pnl.size) * _mean(pnl), _std(pnl))
+    return _ratio(math.sqrt(pnl.size) * trades.mean, trades.std)
 
 
 @metric("Trades", "Kelly", "fraction")
@@ -433,22 +505,21 @@ def worst_day(sorted_returns):
 @metric("Benchmark", "Benchmark return", "fraction")
 def benchmark_return(benchmark):
     """product of (1 + b) - 1; whole run."""
-    return float(np.prod(1.0 + benchmark) - 1.0)
+    return float(np.prod(1.0 + benchmark.values) - 1.0)
 
 
 @metric("Benchmark", "Alpha a year", "fraction")
 def alpha(excess, benchmark_excess, periods_per_year):
     """(mean(e) - beta * mean(b's excess)) * A; per bar."""
-    return (_mean(excess) - beta(excess, benchmark_excess) * _mean(benchmark_excess)) * periods_per_year
+    return (excess.mean - beta(excess, benchmark_excess) * benchmark_excess.mean) * periods_per_year
 
 
 @metric("Benchmark", "Beta", "ratio")
 def beta(excess, benchmark_excess):
     """cov(e, b's excess) / var(b's excess); per bar; undefined where b does not vary."""
-    if not _varies(benchmark_excess):
+    if not benchmark_excess.varies:
         return NAN
-    deviation = benchmark_excess - _mean(benchmark_excess)
-    return _ratio(float((deviation * excess).sum()), float((deviation * deviation).sum()))
+    return _ratio(float((benchmark_excess.deviations * excess.deviations).sum()), benchmark_excess.square)
 
 
 @metric("Benchmark", "Information ratio", "ratio")
@@ -461,16 +532,17 @@ def information_ratio(active, periods_per_year):
 
 
 @metric("Return", "Positive bars", "fraction")
-def positive_bars(returns):
+def positive_bars(sorted_returns):
     """share of bars with r > 0; per bar."""
-    return float(np.count_nonzero(returns > 0.0) / returns.size) if returns.size else NAN
+    if not sorted_returns.size:
+        return NAN
+    return 1.0 - int(np.searchsorted(sorted_returns, 0.0, side="right")) / sorted_returns.size
 
 
 @metric("Risk", "Downside deviation", "fraction")
-def downside_deviation(excess, periods_per_year):
+def downside_deviation(shortfalls, periods_per_year):
     """sqrt(mean(min(e, 0)^2)) * sqrt(A); per bar, over all bars; 0 without a loss."""
-    losses = np.minimum(excess, 0.0)
-    return math.sqrt(_mean(losses * losses)) * math.sqrt(periods_per_year)
+    return math.sqrt(_mean(shortfalls * shortfalls)) * math.sqrt(periods_per_year)
 
 
 @metric("Risk", "Time under water", "fraction")
@@ -486,15 +558,15 @@ def avg_drawdown_duration(drawdown_bars):
 
 
 @metric("Ratios", "Recovery factor", "ratio")
-def recovery_factor(equity, drawdown):
+def recovery_factor(total_return, max_drawdown):
     """total return / |max drawdown|; whole run, not annualised; undefined without a drawdown."""
-    return _ratio(total_return(equity), -max_drawdown(drawdown))
+    return _ratio(total_return, -max_drawdown)
 
 
 @metric("Ratios", "Ulcer performance (Martin)", "ratio")
-def ulcer_performance_index(equity, drawdown, risk_free, periods_per_year):
+def ulcer_performance_index(cagr, ulcer_index, risk_free):
     """(CAGR - risk_free) / ulcer index; whole run; undefined without a drawdown."""
-    return _ratio(cagr(equity, periods_per_year) - risk_free, ulcer_index(drawdown))
+    return _ratio(cagr - risk_free, ulcer_index)
 
 
 @metric("Trades", "Largest position", "fraction")
@@ -516,9 +588,9 @@ def avg_loss(losses):
 
 
 @metric("Trades", "Payoff ratio", "ratio")
-def payoff_ratio(wins, losses):
+def payoff_ratio(avg_win, avg_loss):
     """average win / |average loss|, on the returns of closed trades; per trade; undefined without both."""
-    return _ratio(_mean(wins), -_mean(losses))
+    return _ratio(avg_win, -avg_loss)
 
 
 @metric("Trades", "Longest holding", "bars")
@@ -546,44 +618,42 @@ def financing(financing):
 
 
 @metric("Benchmark", "CAGR above benchmark", "fraction")
-def excess_cagr(equity, benchmark, periods_per_year):
+def excess_cagr(cagr, benchmark_return, benchmark, periods_per_year):
     """CAGR - ((product of (1 + b)) ** (A / n) - 1), n bars of return; whole run."""
-    held = _annual(float(np.prod(1.0 + benchmark)), benchmark.size, periods_per_year)
-    return cagr(equity, periods_per_year) - held
+    return cagr - _annual(1.0 + benchmark_return, benchmark.values.size, periods_per_year)
 
 
 @metric("Benchmark", "Tracking error", "fraction")
 def tracking_error(active, periods_per_year):
     """std(r - b, ddof 1) * sqrt(A); per bar."""
-    return _std(active) * math.sqrt(periods_per_year)
+    return active.std * math.sqrt(periods_per_year)
 
 
 @metric("Benchmark", "R squared", "ratio")
 def r_squared(excess, benchmark_excess):
     """cov(e, b's excess)^2 / (var(e) * var(b's excess)); per bar; undefined where e or b does not vary."""
-    if not (_varies(excess) and _varies(benchmark_excess)):
+    if not (excess.varies and benchmark_excess.varies):
         return NAN
-    ours, theirs = excess - _mean(excess), benchmark_excess - _mean(benchmark_excess)
-    together = float((ours * theirs).sum())
-    return min(_ratio(together, float((ours * ours).sum())) * _ratio(together, float((theirs * theirs).sum())), 1.0)
+    together = float((excess.deviations * benchmark_excess.deviations).sum())
+    return min(_ratio(together, excess.square) * _ratio(together, benchmark_excess.square), 1.0)
 
 
 @metric("Benchmark", "Treynor", "fraction")
-def treynor(excess, benchmark_excess, periods_per_year):
+def treynor(excess, beta, periods_per_year):
     """mean(e) * A / beta; per bar; undefined where beta is 0 or undefined."""
-    return _ratio(_mean(excess) * periods_per_year, beta(excess, benchmark_excess))
+    return _ratio(excess.mean * periods_per_year, beta)
 
 
 @metric("Benchmark", "Up capture", "fraction")
-def up_capture(returns, benchmark):
+def up_capture(growths, benchmark):
     """geometric mean of r / geometric mean of b, both over the bars with b > 0; per bar; undefined without any."""
-    return _capture(returns, benchmark, benchmark > 0.0)
+    return _capture(growths, benchmark.values > 0.0)
 
 
 @metric("Benchmark", "Down capture", "fraction")
-def down_capture(returns, benchmark):
+def down_capture(growths, benchmark):
     """geometric mean of r / geometric mean of b, both over the bars with b < 0; per bar; undefined without any."""
-    return _capture(returns, benchmark, benchmark < 0.0)
+    return _capture(growths, benchmark.values < 0.0)
 
 
 # ---- how a value is shown --------------------------------------------------------------------------------------------
@@ -623,21 +693,6 @@ def _mean(values: np.ndarray) -> float:
     return float(values.sum() / values.size) if values.size else NAN
 
 
-def _std(values: np.ndarray) -> float:
-    """Standard deviation with ddof 1, exactly 0.0 for equal values (whose computed deviations need not be 0)."""
-    if values.size < 2:
-        return NAN
-    if values.max() == values.min():
-        return 0.0
-    deviation = values - values.sum() / values.size
-    return math.sqrt(float((deviation * deviation).sum()) / (values.size - 1))
-
-
-def _varies(values: np.ndarray) -> bool:
-    """Whether there are two values at least, and they differ by more than rounding."""
-    return values.size > 1 and bool(values.max() - values.min() > ROUNDING)
-
-
 def _ratio(numerator: float, denominator: float) -> float:
     if denominator == 0.0 or not abs(numerator) <= LARGEST_RATIO * abs(denominator):
         return NAN
@@ -655,15 +710,13 @@ def _annual(growth: float, n_bars: int, periods_per_year: float) -> float:
     return yearly - 1.0 if yearly <= LARGEST_RATIO else NAN
 
 
-def _geometric_mean(returns: np.ndarray) -> float:
-    """(product of (1 + r)) ** (1 / n) - 1 by logarithms, since the product of many bars leaves the range of floats."""
-    if not returns.size:
+def _capture(growths: np.ndarray, chosen: np.ndarray) -> float:
+    """Geometric mean of r by that of b over the chosen bars: (product of (1 + r)) ** (1 / n) - 1 by logarithms."""
+    n_chosen = np.count_nonzero(chosen)
+    if not n_chosen:
         return NAN
-    return math.expm1(_mean(np.log1p(returns))) if returns.min() > -1.0 else -1.0
-
-
-def _capture(returns: np.ndarray, benchmark: np.ndarray, chosen: np.ndarray) -> float:
-    return _ratio(_geometric_mean(returns[chosen]), _geometric_mean(benchmark[chosen]))
+    ours, theirs = np.where(chosen, growths, 0.0).sum(axis=1) / n_chosen
+    return _ratio(math.expm1(ours), math.expm1(theirs))
 
 
 def _quantile(ordered: np.ndarray, share: float) -> float:
@@ -675,13 +728,11 @@ def _quantile(ordered: np.ndarray, share: float) -> float:
     return float(ordered[low] + (place - low) * (ordered[high] - ordered[low]))
 
 
-def _moment_ratio(values: np.ndarray, power: int) -> float:
-    if not _varies(values):
+def _moment_ratio(values: Line, powers: np.ndarray, power: int) -> float:
+    """Mean of these powers of the deviations by that power of the standard deviation with ddof 0."""
+    if not values.varies:
         return NAN
-    deviation = values - values.sum() / values.size
-    squared = deviation * deviation
-    moment = squared * deviation if power == 3 else squared * squared
-    return _ratio(_mean(moment), _mean(squared) ** (power / 2))
+    return _ratio(_mean(powers), (values.square / powers.size) ** (power / 2))
 
 
 def _runs(chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -8,10 +8,16 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from backgrid.bars import INTERVALS, check_date, check_range, check_symbol
 from backgrid.errors import ParameterError, did_you_mean, shown
+from backgrid.terms import CALENDAR, SIZINGS, check_rebalance, check_sizing
 
 ParameterName = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]*$", max_length=40)]
 ParameterValue = bool | int | float | Annotated[str, Field(max_length=200)]
+TRADED = {"symbol", "strategy", "params", "start", "end", "interval", "source", "adjusted"}  # the rest are terms
 Date = Annotated[dt.date | None, BeforeValidator(lambda value, info: check_date(value, info.field_name))]
+Rebalance = Annotated[
+    Literal[CALENDAR] | Annotated[float, Field(gt=0.0, lt=1.0)] | None,  # type: ignore[valid-type]
+    BeforeValidator(lambda value: check_rebalance(value, "fraction")),  # one error for the union; the schema has both
+]
 
 
 class StrategyType(enum.StrEnum):
@@ -58,6 +64,30 @@ class BacktestRequest(BaseModel):
     fixed_fee: float = Field(0.0, ge=0.0, le=1e9, description="For each fill. [currency]")
     cash: float = Field(100_000.0, gt=0.0, le=1e15, description="Account at the first bar. [currency]")
     whole_units: bool = Field(False, description="Round units towards zero.")
+    stop_loss: float | None = Field(
+        default=None, gt=0.0, lt=1.0, description="Distance from the entry price. [fraction of price]"
+    )
+    take_profit: float | None = Field(
+        default=None, gt=0.0, le=1e6, description="Distance from the entry price. [fraction of price]"
+    )
+    trailing_stop: float | None = Field(
+        default=None, gt=0.0, lt=1.0, description="Distance from the best price since entry. [fraction of price]"
+    )
+    sizing: Literal[tuple(SIZINGS)] = Field("fraction", description="What size means.")  # type: ignore[valid-type]
+    size: float | None = Field(
+        default=None,
+        gt=0.0,
+        le=1e15,
+        description="Of a target of 1. [by sizing: fraction of equity; units; currency; volatility a year; "
+        "fraction of equity at risk, below 1]",
+    )
+    lookback: int = Field(60, ge=2, le=1_000_000, description="Returns that sizing='volatility' looks at. [bars]")
+    leverage: float = Field(1.0, gt=0.0, le=1000.0, description="Largest position at a fill. [fraction of equity]")
+    rebalance: Rebalance = Field(
+        default=None, description="When an open position is sized anew: a rhythm, or a drift of its weight. [fraction]"
+    )
+    cash_rate: float = Field(0.0, gt=-1.0, le=10.0, description="Interest on the account. [fraction per year]")
+    borrow_rate: float = Field(0.0, ge=0.0, le=100.0, description="Cost of units sold short. [fraction per year]")
     risk_free: float = Field(0.0, gt=-1.0, le=10.0, description="Return of cash. [fraction per year]")
     periods_per_year: float | None = Field(
         default=None, gt=0.0, le=1e7, description="From the bars if none. [bars per year]"
@@ -68,10 +98,15 @@ class BacktestRequest(BaseModel):
         check_range(self.start, self.end)
         return self
 
-    def costs(self) -> dict[str, Any]:
-        """The fields that `run_backtest` takes under the same name."""
-        names = ("fill", "fees", "slippage", "fixed_fee", "cash", "whole_units", "risk_free", "periods_per_year")
-        return {name: getattr(self, name) for name in names}
+    @model_validator(mode="after")
+    def _sizes_are_known(self) -> Self:
+        check_sizing(self.sizing, self.size, self.stop_loss, self.trailing_stop)
+        check_rebalance(self.rebalance, self.sizing)
+        return self
+
+    def terms(self) -> dict[str, Any]:
+        """On what terms it trades: the fields that `run_backtest` takes under the same name."""
+        return self.model_dump(exclude=TRADED)
 
 
 def build_request(**fields: Any) -> BacktestRequest:

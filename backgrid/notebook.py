@@ -4,12 +4,14 @@ Importing this costs half a second; `backgrid.report` does so only when a reques
 """
 
 import base64
+import contextlib
 import functools
 import hashlib
+import logging
 import re
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -123,7 +125,8 @@ def execute_notebook(
     """
     place = tempfile.gettempdir()
     folder = "/tmp" if len(place) > LONGEST_SOCKET_FOLDER else place
-    with tempfile.TemporaryDirectory(prefix="bg-", dir=folder) as sockets:  # jupyter names them alike in all runs
+    # a folder of its own for the sockets: jupyter names them alike in all runs
+    with _no_false_alarm(), tempfile.TemporaryDirectory(prefix="bg-", dir=folder) as sockets:
         try:
             notebook = papermill.execute_notebook(
                 path,
@@ -144,6 +147,21 @@ def execute_notebook(
         except (DeadKernelError, RuntimeError) as error:  # the second while it starts
             raise ReportError(f"{path.stem}: the kernel died; it may have run out of memory") from error
     return _settled(notebook)
+
+
+@contextlib.contextmanager
+def _no_false_alarm() -> Iterator[None]:
+    """papermill does not read `int | None`, and warns of such parameters as unknown; the names have been checked."""
+
+    def keep(record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith("Passed unknown parameter")
+
+    logger = logging.getLogger("papermill")
+    logger.addFilter(keep)
+    try:
+        yield
+    finally:
+        logger.removeFilter(keep)
 
 
 def _settled(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:

@@ -12,15 +12,23 @@ import pandas as pd
 
 from backgrid import metrics as formulas
 from backgrid.bars import bar_text, longest_gap
-from backgrid.metrics import METRICS, format_metric, format_value, group_metrics
-from backgrid.result import RESULT_TYPE, BacktestResult
+from backgrid.metrics import METRICS, deepest_drawdowns, format_metric, format_value, group_metrics
+from backgrid.result import RESULT_TYPE, BacktestResult, PortfolioResult
 from backgrid.strategies import describe_strategy
+from backgrid.stress import BREAK_EVEN, ROUNDING, again_of
+from backgrid.weightings import describe_weighting
 
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 FILLED = {
     "next_open": "filled at the next open",
     "close": "filled at the close that decided them",
     "next_close": "filled at the next close",
+}
+REBALANCED = {
+    None: "traded where the weights change",
+    "bar": "rebalanced at every bar",
+    "week": "rebalanced every week",
+    "month": "rebalanced every month",
 }
 HEADLINE = ("cagr", "annual_volatility", "sharpe", "max_drawdown", "n_trades", "exposure")
 ORDERS = {  # default, meaning; listed where they are not left at the default
@@ -77,7 +85,7 @@ def summary(result: BacktestResult) -> Html:
 
 def verdicts(result: BacktestResult, held: Mapping[str, float]) -> list[tuple[str, str]]:
     """What a reader should know before believing: (good, bad or plain, words)."""
-    ours, notes, against = result.metrics, result.data.get("notes", []), result.settings["benchmark"]
+    ours, against = result.metrics, result.settings["benchmark"]
     chips = [
         _compared(against, "return", ours["total_return"], held["total_return"], "fraction"),
         _compared(against, "return per unit of risk (Sharpe)", ours["sharpe"], held["sharpe"], "ratio"),
@@ -92,20 +100,42 @@ def verdicts(result: BacktestResult, held: Mapping[str, float]) -> list[tuple[st
         chips.append(("plain", f"fees paid: {format_value(share, 'fraction')} of the starting cash{further}"))
     if result.settings["fill"] == "close":
         chips.append(("bad", "trades at the very close that decides: hardly possible in practice"))
-    if len(result.booked) and result.trades["exit_reason"].iloc[-1] == "ruin":
-        chips.append(("bad", f"ruined on {result.trades['exit_time'].iloc[-1]:%Y-%m-%d}"))
-    adjusted = "adjusted for dividends" if result.data.get("adjusted") else "not adjusted for dividends"
-    snapshot = result.data.get("snapshot", "none")
-    chips.append(("plain", f"data: {adjusted}, {len(notes)} note{'s' * (len(notes) != 1)}, snapshot {snapshot[:12]}"))
-    chips.append(("plain", "not tested here: look-ahead, luck"))
-    return chips
+    ruined = result.trades.loc[result.trades["exit_reason"] == "ruin", "exit_time"]
+    if len(ruined):
+        chips.append(("bad", f"ruined on {ruined.iloc[0]:%Y-%m-%d}"))
+    told = _portfolio_chips(result) if isinstance(result, PortfolioResult) else [_data_chip(result.data)]
+    return [*chips, *(("plain", text) for text in told), ("plain", "not tested here: look-ahead, luck")]
+
+
+def _data_chip(facts: Mapping[str, Any]) -> str:
+    adjusted = "adjusted for dividends" if facts.get("adjusted") else "not adjusted for dividends"
+    return f"data: {adjusted}, {_counted(len(facts.get('notes', [])))}, snapshot {facts.get('snapshot', 'none')[:12]}"
+
+
+def _portfolio_chips(result: PortfolioResult) -> list[str]:
+    """What is to be known of several symbols: where the profit comes from, how they were aligned, their data."""
+    brought, facts, chips = result.by_symbol["contribution"], list(result.data["symbols"].values()), []
+    if len(brought) > 1 and brought.max() > 0.5 * brought.sum() > 0.0:
+        share = format_value(brought.max() / brought.sum(), "fraction")
+        chips.append(f"{brought.idxmax()} alone brought {share} of the profit")
+    if result.data["notes"]:
+        done = {"inner": "left out", "ffill": "left out or carried forward"}[result.settings["align"]]
+        chips.append(f"calendars differ: bars were {done}, see the data")
+    adjusted = sum(bool(each.get("adjusted")) for each in facts)
+    notes = _counted(sum(len(each.get("notes", [])) for each in facts))
+    return [*chips, f"data: {adjusted} of {len(facts)} symbols adjusted for dividends, {notes}"]
 
 
 def parameters(result: BacktestResult) -> Html:
     """What was asked for: the strategy in its own words, its parameters, fills and costs."""
-    settings = result.settings
-    rows: list[tuple[Any, ...]] = [("strategy", result.strategy, _in_words(result)[1])]
-    rows += [(name, value, "parameter of the strategy") for name, value in result.params.items()]
+    settings, several = result.settings, isinstance(result, PortfolioResult)
+    kind = "weighting" if several else "strategy"
+    rows: list[tuple[Any, ...]] = [(kind, result.strategy, _in_words(result)[1])]
+    rows += [(name, value, f"parameter of the {kind}") for name, value in result.params.items()]
+    if several:
+        rebalance, align = settings["rebalance"], settings["align"]
+        rows.append(("rebalance", "none" if rebalance is None else rebalance, _rebalanced(rebalance)))
+        rows.append(("align", align, "bars that every symbol has (inner), or all, prices carried forward (ffill)"))
     rows += [
         ("fill", settings["fill"], f"signals are {FILLED[settings['fill']]}"),
         ("fees", settings["fees"], "one-way, fraction of traded value"),
@@ -117,8 +147,12 @@ def parameters(result: BacktestResult) -> Html:
         ("benchmark", settings["benchmark"], "bought at the first close, without costs"),
         ("periods_per_year", settings["periods_per_year"], "bars a year, from the bars unless given"),
     ]
-    rows += [(name, settings[name], says) for name, (usual, says) in ORDERS.items() if settings[name] != usual]
-    return _table(("parameter", "value", "meaning"), [(n, f"{v:,.12g}" if _is_number(v) else v, m) for n, v, m in rows])
+    listed = {name for name, *_ in rows}
+    orders = {name: entry for name, entry in ORDERS.items() if name in settings.keys() - listed}
+    rows += [(name, settings[name], says) for name, (usual, says) in orders.items() if settings[name] != usual]
+    return html_table(
+        ("parameter", "value", "meaning"), [(n, f"{v:,.12g}" if _is_number(v) else v, m) for n, v, m in rows]
+    )
 
 
 def data(prices: pd.DataFrame) -> Html:
@@ -138,7 +172,7 @@ def data(prices: pd.DataFrame) -> Html:
         *(("note", note) for note in attrs.get("notes", [])),
         ("snapshot", attrs.get("snapshot", "none")),
     ]
-    return _table(("", "data"), rows, classes="facts")
+    return html_table(("", "data"), rows, classes="facts")
 
 
 def monthly_returns(result: BacktestResult) -> Html:
@@ -179,6 +213,43 @@ def trades(result: BacktestResult, most: int = 10) -> Html:
     return Html("".join(parts))
 
 
+def drawdowns(result: BacktestResult, most: int = 5) -> Html:
+    """The deepest drawdowns: from which high, to what depth, and until when; of a portfolio also from what."""
+    equity, index = result.equity.to_numpy(), result.equity.index
+    rows = []
+    for fall in deepest_drawdowns(equity, most):
+        recovered = "not yet" if fall.recovered is None else bar_text(index, fall.recovered)
+        times = (bar_text(index, fall.high), bar_text(index, fall.lowest), recovered)
+        row = [*times, format_value(fall.depth, "fraction"), f"{fall.bars:,}"]
+        if isinstance(result, PortfolioResult):
+            lost = result.contributions.iloc[fall.high + 1 : fall.lowest + 1].sum() / equity[fall.high]
+            row.append(f"{lost.idxmin()} {format_value(lost.min(), 'fraction')}")
+        rows.append(row)
+    if not rows:
+        return Html("<p>The account never was below an earlier high.</p>")
+    heads = ["High", "Lowest", "Recovered", "Depth", "Bars below the high"]
+    heads += ["Most of it from"] if isinstance(result, PortfolioResult) else []
+    many = f"{len(rows)} deepest drawdowns" if len(rows) > 1 else "only drawdown"
+    return html_table(heads, rows, "numbers", f"The {many}, by depth")
+
+
+def stress(result: BacktestResult) -> Html:
+    """The same signals on other terms, and the cost at which they earn nothing."""
+    table = result.stress()
+    cases = table[np.isfinite(table["fees"])]  # without a break-even cost there is no such case
+    names = ("total_return", "cagr", "sharpe", "max_drawdown", "n_trades")
+    rows = [
+        (_case(case, terms), *(format_metric(name, terms[name]) for name in names))
+        for case, terms in cases.to_dict("index").items()
+    ]
+    caption = (
+        "The same signals on other terms, each simulated anew with all else as it was run; costs are fees, slippage, "
+        "fixed fees and what is paid for units sold short"
+    )
+    numbers = html_table(("Case", *(METRICS[name].label for name in names)), rows, "stress", caption)
+    return Html(f"{numbers}<p>{_e(_break_even(result, table.loc[BREAK_EVEN]))}</p>")
+
+
 def metrics(result: BacktestResult) -> Html:
     """Every metric in its group, with its formula."""
     bodies = []
@@ -199,12 +270,13 @@ def metrics(result: BacktestResult) -> Html:
 
 def provenance(result: BacktestResult) -> Html:
     """What determines every number above."""
+    raw = result.data.get("symbols", {"": result.data})
     rows = [
-        ("raw bars, SHA-256", result.data.get("snapshot", "none")),
+        *((f"raw bars{of and f' of {of}'}, SHA-256", facts.get("snapshot", "none")) for of, facts in raw.items()),
         ("traded bars, SHA-256", result.prices_hash),
         ("versions", ", ".join(f"{name} {version}" for name, version in versions().items())),
     ]
-    return _table(("", "provenance"), rows, classes="facts")
+    return html_table(("", "provenance"), rows, classes="facts")
 
 
 def record(result: BacktestResult) -> None:
@@ -222,14 +294,14 @@ def versions() -> dict[str, str]:
 def benchmark_metrics(result: BacktestResult) -> dict[str, float]:
     """The headline metrics of the benchmark, by the same formulas."""
     equity = result.benchmark.to_numpy()
-    returns = formulas.returns_of(equity)
+    returns = formulas.line(formulas.returns_of(equity))
     a_year = result.settings["periods_per_year"]
     cash = formulas.cash_return(result.settings["risk_free"], a_year)
     return {
         "total_return": formulas.total_return(equity),
         "cagr": formulas.cagr(equity, a_year),
         "annual_volatility": formulas.annual_volatility(returns, a_year),
-        "sharpe": formulas.sharpe(returns - cash, a_year),
+        "sharpe": formulas.sharpe(returns.above(cash), a_year),
         "max_drawdown": formulas.max_drawdown(formulas.drawdown_of(equity)),
         "exposure": 1.0,
     }
@@ -239,15 +311,22 @@ def benchmark_metrics(result: BacktestResult) -> dict[str, float]:
 
 
 def _in_words(result: BacktestResult) -> tuple[str, str]:
+    if isinstance(result, PortfolioResult):
+        title, rule = describe_weighting(result.strategy, result.params, result.symbol)
+        return title, f"{rule}, {_rebalanced(result.settings['rebalance'])}"
     return describe_strategy(result.strategy, result.params, result.symbol or "the asset")
+
+
+def _rebalanced(rebalance: str | float | None) -> str:
+    if isinstance(rebalance, float):
+        return f"rebalanced where a weight drifts by more than {format_value(rebalance, 'fraction')}"
+    return REBALANCED[rebalance]
 
 
 def _lead(result: BacktestResult, held: Mapping[str, float]) -> str:
     settings = result.settings
     _, rule = _in_words(result)
-    rate = settings["fees"] + settings["slippage"]
-    fixed = f" and {settings['fixed_fee']:,.6g} a fill" if settings["fixed_fee"] else ""
-    costs = f"{rate * 100:.4g}\u202f% a side{fixed}" if rate or fixed else "without costs"
+    costs = _costs(settings) or "without costs"
     long_enough = len(result.equity) > settings["periods_per_year"] / 2  # to speak of a year
     name, span = ("cagr", "a year") if long_enough else ("total_return", "in all")
     ours, theirs = (
@@ -259,6 +338,35 @@ def _lead(result: BacktestResult, held: Mapping[str, float]) -> str:
         f"{ours[0]} {span} against {theirs[0]} for {settings['benchmark']}, "
         f"at a worst loss of {ours[1]} against {theirs[1]}."
     )
+
+
+def _costs(terms: Mapping[str, Any], digits: int = 4) -> str:
+    """Costs in words, empty where there are none."""
+    percent = (terms["fees"] + terms["slippage"]) * 100.0
+    rate = np.format_float_positional(percent, digits, fractional=False, trim="-")
+    charged = [f"{rate}\u202f% a side"] if percent else []
+    charged += [f"{terms['fixed_fee']:,.6g} a fill"] if terms["fixed_fee"] else []
+    return " and ".join(charged)
+
+
+def _case(case: str, terms: Mapping[str, Any]) -> str:
+    """A case of `result.stress` in words, with the terms that a reader cannot tell from its name."""
+    costs = _costs(terms, 3 if case == BREAK_EVEN else 4)
+    if case == "as run":
+        return f"{case}: {FILLED[terms['fill']]}, {costs or 'without costs'}"
+    return f"{case}: {costs}" if costs and case in ("twice the costs", BREAK_EVEN) else case
+
+
+def _break_even(result: BacktestResult, terms: Mapping[str, Any]) -> str:
+    """The cost at which nothing is earned, or why there is none."""
+    if math.isfinite(terms["fees"]):
+        return f"It earns nothing at {_costs(terms, 3)}."
+    free = again_of(result)(fees=0.0, slippage=0.0, fixed_fee=0.0).metrics
+    if free["n_trades"] == 0:
+        return "It never trades, whatever the costs."
+    if free["total_return"] > ROUNDING:
+        return "It gains at any cost below 100\u202f% a side."
+    return f"It {'loses' if free['total_return'] < -ROUNDING else 'earns nothing'} even without trading costs."
 
 
 def _compared(against: str, what: str, ours: float, theirs: float, unit: str) -> tuple[str, str]:
@@ -273,6 +381,10 @@ def _compared(against: str, what: str, ours: float, theirs: float, unit: str) ->
 
 def _held(name: str, held: Mapping[str, float], against: str) -> str:
     return f"{against} {format_metric(name, held[name])}" if name in held else ""
+
+
+def _counted(notes: int) -> str:
+    return f"{notes} note{'s' * (notes != 1)}"
 
 
 def _duration(gap: pd.Timedelta) -> str:
@@ -291,18 +403,20 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _table(heads: Iterable[str], rows: Iterable[Iterable[Any]], classes: str = "plain") -> Html:
+def html_table(heads: Iterable[str], rows: Iterable[Iterable[Any]], classes: str = "plain", caption: str = "") -> Html:
     head = "".join(f"<th scope='col'>{_e(text)}</th>" for text in heads)
     body = "".join(
         f"<tr><th scope='row'>{_e(first)}</th>{''.join(f'<td>{_e(cell)}</td>' for cell in rest)}</tr>"
         for first, *rest in rows
     )
-    table = f"<table class='{classes}'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    said = f"<caption>{_e(caption)}</caption>" if caption else ""
+    table = f"<table class='{classes}'>{said}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     return Html(f"<div class='scroll'>{table}</div>")
 
 
 def _trade_table(table: pd.DataFrame, caption: str) -> Html:
-    heads = ("Entry", "Exit", "Units", "Entry price", "Exit price", "Fees", "Profit", "Return", "Bars", "Exit by")
+    of = ["Symbol"] if "symbol" in table else []
+    heads = (*of, "Entry", "Exit", "Units", "Entry price", "Exit price", "Fees", "Profit", "Return", "Bars", "Exit by")
     rows = []
     for trade in table.itertuples(index=False):
         times = (bar_text(pd.DatetimeIndex([trade.entry_time]), 0), bar_text(pd.DatetimeIndex([trade.exit_time]), 0))
@@ -315,7 +429,8 @@ def _trade_table(table: pd.DataFrame, caption: str) -> Html:
             format_value(trade.trade_return, "fraction"),
             f"{trade.bars_held:,}",
         )
-        cells = "".join(f"<td>{_e(cell)}</td>" for cell in (*times, *numbers, trade.exit_reason.replace("_", " ")))
+        texts = (*([trade.symbol] if of else []), *times, *numbers, trade.exit_reason.replace("_", " "))
+        cells = "".join(f"<td>{_e(cell)}</td>" for cell in texts)
         rows.append(f"<tr>{cells}</tr>")
     head = "".join(f"<th scope='col'>{text}</th>" for text in heads)
     return Html(

@@ -8,9 +8,10 @@ import functools
 import hashlib
 import io
 import re
+import textwrap
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 import matplotlib.dates
@@ -21,12 +22,15 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.transforms import blended_transform_factory
 
 from backgrid.bars import bar_text, drawn_bars
 from backgrid.metrics import cash_return, drawdown_of, format_value
 
 INK, MUTED, GRID = "#1c2128", "#59636e", "#d5dbe2"
-ACCENT, NEUTRAL, LOSS = "#1f6feb", "#7d8590", "#c2410c"
+ACCENT, NEUTRAL, LOSS, PAGE = "#1f6feb", "#7d8590", "#c2410c", "#ffffff"
+# Told apart by colour-blind eyes, and at a contrast of 3 or more on a light and on a dark page: one set serves both.
+SERIES = ("#2270e6", "#b28737", "#9341a6", "#4e6f24", "#cc4a7c", "#968bd6")
 VARIABLES = {
     INK: "--ink",
     MUTED: "--muted",
@@ -34,6 +38,8 @@ VARIABLES = {
     ACCENT: "--accent",
     NEUTRAL: "--neutral",
     LOSS: "--loss",
+    PAGE: "--page",
+    **{color: f"--series-{number}" for number, color in enumerate(SERIES, start=1)},
 }
 STYLE = {
     "axes.axisbelow": True,
@@ -66,6 +72,19 @@ STYLE = {
     "ytick.left": False,
 }
 WIDTH = 9.6  # inches: 920 pixels, the width of a report's figures
+MOST_NAMED = 12  # symbols of one chart; of more, the smaller ones are added up
+MOST_DRAWN = 800  # bars of each line where there are many lines
+LETTERS = 11  # of a line of text beside the axes
+LINE = 12.5  # points from one line of text to the next
+
+
+class Series(NamedTuple):
+    """One of several lines or areas of a chart."""
+
+    name: str
+    values: np.ndarray
+    color: str
+    dashed: bool = False
 
 
 class Chart(Figure):
@@ -128,10 +147,10 @@ def equity_chart(
     alive = equity.where(equity > 0.0)
     _line(top, benchmark, color=NEUTRAL, width=1.2)
     _line(top, alive, color=ACCENT, width=1.8)
-    _end_labels(
-        top, [(alive, name if equity.iloc[-1] > 0.0 else f"{name}, ruined", ACCENT), (benchmark, against, NEUTRAL)]
-    )
     _log_currency(top, pd.concat([alive.dropna(), benchmark]))
+    called = name if equity.iloc[-1] > 0.0 else f"{name}, ruined"
+    ends = [(alive.dropna().iloc[-1], called, ACCENT), (benchmark.iloc[-1], against, NEUTRAL)]
+    _end_labels(top, ends, leaders=False)
     top.set_ylabel("account, log scale")
     _position_band(band, positions)
     worst = int(drawdown.to_numpy().argmin())
@@ -146,6 +165,7 @@ def equity_chart(
             textcoords="offset points",
             color=LOSS,
             fontweight="bold",
+            bbox={"facecolor": PAGE, "alpha": 0.75, "linewidth": 0, "pad": 1},
         )
     below.set_ylabel("drawdown")
     _percent(below)
@@ -291,6 +311,162 @@ def trades_chart(trades: pd.DataFrame) -> Chart:
     return chart
 
 
+@_styled
+def weights_chart(weights: pd.DataFrame) -> Chart:
+    """How the account was divided: areas on top of each other, or lines where a weight is negative.
+
+    Parameters
+    ----------
+    weights : DataFrame, shape (n_bars, n_symbols)
+        Share of the equity in each symbol at each close, negative for short. [fraction of equity]
+    """
+    values = weights.to_numpy(dtype=float)
+    long, short = np.maximum(values, 0.0).sum(axis=1), np.maximum(-values, 0.0).sum(axis=1)
+    series = _gathered(weights, np.abs(values).mean(axis=0))
+    chart, (axes,) = _chart(4.2, [1])
+    if short.any():
+        _lines(axes, series)
+    else:
+        _areas(axes, series, 1.0 - long)
+    axes.set_ylabel("share of the account")
+    _percent(axes, most=5)
+    _time_axis(axes, weights.index)
+    at, place = np.unravel_index(np.abs(values).argmax(), values.shape)
+    largest = f"{format_value(values[at, place], 'fraction')} in {weights.columns[place]}"
+    sold = f", {format_value(short.mean(), 'fraction')} short" if short.any() else ""
+    chart.alt = f"Share of the account in each of {_listed(series)} over time"
+    chart.caption = (
+        f"On average {format_value(long.mean(), 'fraction')} of the account was long{sold}. The largest weight at a "
+        f"close was {largest} on {bar_text(weights.index, int(at))}."
+        if values.any()
+        else "Nothing was ever held."
+    )
+    return chart
+
+
+@_styled
+def contributions_chart(contributions: pd.DataFrame, cash: float) -> Chart:
+    """What each symbol brought in the whole run.
+
+    Parameters
+    ----------
+    contributions : DataFrame, shape (n_bars, n_symbols)
+        Profit of each bar from each symbol, after its costs. [currency]
+    cash : float
+        Account at the first bar. [currency]
+    """
+    totals = contributions.sum().to_numpy()
+    series = sorted(_gathered(contributions, np.abs(totals)), key=lambda each: -each.values.sum())
+    names, profits = [each.name for each in series], np.array([each.values.sum() for each in series])
+    chart = Chart(figsize=(WIDTH, 0.75 + 0.31 * len(names)))
+    axes = chart.subplots()
+    _margins(chart, bottom=0.55)
+    axes.grid(False)
+    axes.grid(True, axis="x")
+    axes.spines["bottom"].set_visible(False)
+    axes.axvline(0.0, color=MUTED, linewidth=0.8)
+    places = np.arange(len(names))[::-1]
+    colors = [ACCENT if profit >= 0.0 else LOSS for profit in profits]
+    axes.barh(places, profits, height=0.62, color=colors, linewidth=0)
+    axes.set_yticks(places, [_wrapped(name, letters=9) for name in names])
+    axes.tick_params(axis="y", labelcolor=INK)
+    for place, profit in zip(places, profits, strict=True):
+        axes.annotate(
+            f"{_currency(profit)}  ({format_value(profit / cash, 'fraction')})",
+            (max(profit, 0.0), place),  # right of zero also for a loss: there is room
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="center",
+            annotation_clip=False,
+        )
+    low, high = min(0.0, float(profits.min())), max(0.0, float(profits.max()))
+    axes.set_xlim(low, high + (0.2 * (high - low) or 1.0))
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_formatter(FuncFormatter(_money))
+    axes.set_xlabel("profit after costs [currency], in brackets the share of the starting cash")
+    total = float(totals.sum())
+    chart.alt = f"Profit from each of {_listed(series)} as bars"
+    least = f", {names[-1]} least, {_currency(profits[-1])}" if len(names) > 1 else ""
+    chart.caption = (
+        f"{names[0]} brought most, {_currency(profits[0])}{least}. Together they brought {_currency(total)}, "
+        f"{format_value(total / cash, 'fraction')} of the starting cash."
+        if totals.any()
+        else "No symbol brought or lost anything."
+    )
+    return chart
+
+
+@_styled
+def cumulative_chart(contributions: pd.DataFrame) -> Chart:
+    """What each symbol had brought up to each bar.
+
+    Parameters
+    ----------
+    contributions : DataFrame, shape (n_bars, n_symbols)
+        Profit of each bar from each symbol, after its costs. [currency]
+    """
+    brought = contributions.cumsum()
+    last = brought.iloc[-1].to_numpy()
+    series = _gathered(brought, np.abs(last))
+    chart, (axes,) = _chart(4.2, [1])
+    _lines(axes, series)
+    axes.set_ylabel("profit so far [currency]")
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.yaxis.set_major_formatter(FuncFormatter(_money))
+    _time_axis(axes, contributions.index)
+    most = int(last.argmax())
+    behind = np.flatnonzero(brought.to_numpy().argmax(axis=1) != most)
+    since = bar_text(contributions.index, int(behind[-1]) + 1) if behind.size else "the first bar"
+    deepest = brought.to_numpy().min()
+    chart.alt = f"What each of {_listed(series)} had brought up to each bar"
+    chart.caption = (
+        f"{brought.columns[most]} has been ahead since {since}. "
+        + (f"The lowest that any had brought was {_currency(deepest)}." if deepest < 0.0 else "None was ever behind.")
+        if last.any()
+        else "No symbol brought or lost anything."
+    )
+    return chart
+
+
+@_styled
+def turnover_chart(traded: pd.Series) -> Chart:
+    """What was traded in each month, or quarter or year of a long run, or day of a short one.
+
+    Parameters
+    ----------
+    traded : Series, shape (n_bars,)
+        Traded value of each bar, bought and sold together. [fraction of equity]
+    """
+    span, starts, labels = _spans(traded.index)
+    sums = np.add.reduceat(traded.to_numpy(dtype=float), starts)
+    chart, (axes,) = _chart(2.8, [1])
+    widths = np.diff(starts, append=max(len(traded) - 1, starts[-1] + 1))
+    axes.bar(starts + 0.1 * widths, sums, 0.8 * widths, align="edge", color=ACCENT, linewidth=0)
+    usual = _usual_top(sums)
+    axes.set_ylim(0.0, 1.15 * usual or 1.0)
+    for start, width, total in zip(starts, widths, sums, strict=True):
+        if total > 1.15 * usual:  # drawn to the top, as the first purchase beside what follows
+            axes.annotate(
+                format_value(total, "fraction"),
+                (start + 0.9 * width, 1.15 * usual),
+                xytext=(4, -2),
+                textcoords="offset points",
+                va="top",
+            )
+    axes.set_ylabel(f"traded a {span}")
+    _percent(axes)
+    _time_axis(axes, traded.index)
+    chart.alt = f"What was traded in each {span}, as a share of the account"
+    chart.caption = (
+        f"In the median {span} {format_value(float(np.median(sums)), 'fraction')} of the account was traded, bought "
+        f"and sold together; most, {format_value(sums.max(), 'fraction')}, in {labels[sums.argmax()]}."
+        + (" A bar that would dwarf the others is cut, with its number beside it." if sums.max() > 1.15 * usual else "")
+        if sums.any()
+        else "Nothing was ever traded."
+    )
+    return chart
+
+
 # ---- parts of charts -------------------------------------------------------------------------------------------------
 
 
@@ -301,6 +477,8 @@ def _chart(height: float, ratios: list[float]) -> tuple[Chart, np.ndarray]:
     _margins(chart, bottom=0.3)
     for upper in axes[:-1]:
         upper.tick_params(axis="x", bottom=False)
+    for each in axes:  # names of the axes at the edge, clear of whatever numbers come
+        each.yaxis.set_label_coords(0.145, 0.5, blended_transform_factory(chart.dpi_scale_trans, each.transAxes))
     return chart, axes
 
 
@@ -348,21 +526,142 @@ def _shade(axes: Axes, positions: np.ndarray, *, faintest: float, deepest: float
             axes.axvspan(float(start), float(end), color=ACCENT if value > 0.0 else LOSS, alpha=alpha, linewidth=0)
 
 
-def _end_labels(axes: Axes, lines: list[tuple[pd.Series, str, str]]) -> None:
-    """Names at the right ends of the lines, moved apart where they would touch."""
-    ends = sorted(((series.dropna().iloc[-1], text, color) for series, text, color in lines), reverse=True)
-    apart = abs(np.log(ends[0][0] / ends[1][0])) > 0.12
-    for (value, text, color), shift in zip(ends, (0, 0) if apart else (6, -6), strict=True):
+def _gathered(frame: pd.DataFrame, sizes: np.ndarray) -> list[Series]:
+    """The columns as series of their own colours; of more than can be named, the smaller ones added up."""
+    values, named = frame.to_numpy(dtype=float), np.arange(sizes.size)
+    if sizes.size > MOST_NAMED:
+        named = np.sort(np.argsort(-sizes, kind="stable")[: MOST_NAMED - 1])
+    series = [  # by its place, so that a symbol has one colour in every chart
+        Series(str(frame.columns[place]), values[:, place], SERIES[place % len(SERIES)], place // len(SERIES) % 2 == 1)
+        for place in named
+    ]
+    if sizes.size > MOST_NAMED:
+        rest = np.delete(values, named, axis=1)
+        series.append(Series(f"{rest.shape[1]} others", rest.sum(axis=1), NEUTRAL))
+    return series
+
+
+def _listed(series: list[Series]) -> str:
+    return ", ".join(each.name for each in series)
+
+
+def _lines(axes: Axes, series: list[Series]) -> None:
+    """Lines about zero, each named at its end."""
+    axes.axhline(0.0, color=MUTED, linewidth=0.8)
+    for each in series:
+        at = drawn_bars(each.values, MOST_DRAWN)
+        axes.plot(at, each.values[at], color=each.color, linewidth=1.5, linestyle="--" if each.dashed else "-")
+    _end_labels(axes, [(each.values[-1], each.name, each.color) for each in series], leaders=True)
+
+
+def _areas(axes: Axes, series: list[Series], cash: np.ndarray) -> None:
+    """Areas on top of each other up to the whole account, each named at its end; what is left is cash."""
+    tops = np.cumsum([each.values for each in series], axis=0)
+    whole = np.array([0, cash.size - 1])
+    axes.fill([*whole, *whole[::-1]], [0.0, 0.0, 1.0, 1.0], color=GRID, alpha=0.55, linewidth=0)
+    for each, top in reversed(list(zip(series, tops, strict=True))):  # each covers the lower part of the one before
+        at = drawn_bars(top, MOST_DRAWN)
+        corners = [at[0], *at, at[-1]], [0.0, *top[at], 0.0]
+        axes.fill(*corners, facecolor=each.color, edgecolor=PAGE, linewidth=0.7)
+    axes.set_ylim(0.0, max(1.0, float(tops[-1].max())))
+    middles = tops[:, -1] - np.array([each.values[-1] for each in series]) / 2.0
+    ends = [(middle, each.name, each.color) for middle, each in zip(middles, series, strict=True)]
+    if max(cash.mean(), cash[-1]) > 0.01:
+        ends.append((1.0 - max(cash[-1], 0.0) / 2.0, "cash", GRID))
+    _end_labels(axes, ends, leaders=True)
+
+
+def _spans(index: pd.DatetimeIndex) -> tuple[str, np.ndarray, list[str]]:
+    """Months, or what is fit for a long or short run: its name, first bar of each, and their labels."""
+    local = index.tz_localize(None) if index.tz is not None else index
+    periods = {
+        name: local.to_period(code) for name, code in (("day", "D"), ("month", "M"), ("quarter", "Q"), ("year", "Y"))
+    }
+    firsts = {name: np.flatnonzero(np.diff(period.asi8, prepend=-1)) for name, period in periods.items()}
+    fits = [name for name in ("month", "quarter") if firsts[name].size <= 240]
+    span = "day" if firsts["month"].size < 3 else [*fits, "year"][0]
+    return span, firsts[span], [str(period) for period in periods[span][firsts[span]]]
+
+
+def _usual_top(sums: np.ndarray) -> float:
+    """The largest of some bars, or the second largest where the largest is over three times as high."""
+    *_, second, most = np.sort(np.append(sums, 0.0))
+    return float(second if 0.0 < 3.0 * second < most else most)
+
+
+def _end_labels(axes: Axes, ends: list[tuple[float, str, str]], *, leaders: bool) -> None:
+    """Names at the right ends, moved apart where they would touch; the ends are (value, name, colour).
+
+    With leaders a stroke of the colour leads to each name, which has the ink of all text and so can always be read.
+    """
+    axes.get_ylim()  # settles the scale
+    texts = [_wrapped(text, letters=LETTERS - 3 * leaders) for _, text, _ in ends]
+    points = 72.0 / axes.figure.dpi
+    drawn = axes.transData.transform([(0.0, value) for value, _, _ in ends])[:, 1]
+    wanted = (drawn - axes.bbox.y0) * points
+    heights = np.array([LINE * (text.count("\n") + 1) for text in texts])
+    places = _spread(wanted, heights, axes.bbox.height * points)
+    for (value, _, color), text, shift in zip(ends, texts, places - wanted, strict=True):
         axes.annotate(
             text,
             (1.0, value),
             xycoords=("axes fraction", "data"),
-            xytext=(5, shift),
+            xytext=(20 if leaders else 5, shift),
             textcoords="offset points",
-            color=color,
+            color=INK if leaders else color,
             va="center",
+            linespacing=1.15,
             annotation_clip=False,
+            arrowprops={
+                "arrowstyle": "-",
+                "color": color,
+                "linewidth": 2.5,
+                "shrinkA": 0,
+                "shrinkB": 2,
+                "relpos": (0, 0.5),
+            }
+            if leaders
+            else None,
         )
+
+
+def _spread(wanted: np.ndarray, heights: np.ndarray, room: float) -> np.ndarray:
+    """Places as near as can be to those wanted where things of these heights do not overlap, within 0 and `room`.
+
+    Less the room that those below take, places must not fall; where wanted ones do, they share their mean.
+    """
+    order = np.argsort(wanted, kind="stable")
+    tall = heights[order]
+    below = np.concatenate([[0.0], np.cumsum((tall[:-1] + tall[1:]) / 2.0)])
+    below *= min(1.0, room / below[-1]) if below[-1] > 0.0 else 1.0
+    blocks: list[tuple[float, int]] = []  # mean and number of those that share a place
+    for free in wanted[order] - below:
+        mean, number = float(free), 1
+        while blocks and blocks[-1][0] > mean:
+            other, more = blocks.pop()
+            mean, number = (mean * number + other * more) / (number + more), number + more
+        blocks.append((mean, number))
+    shared = np.concatenate([np.full(number, mean) for mean, number in blocks])
+    places = np.empty_like(wanted)
+    places[order] = np.clip(shared, 0.0, max(room - below[-1], 0.0)) + below
+    return places
+
+
+def _wrapped(text: str, *, letters: int) -> str:
+    """A name in at most three short lines, broken at blanks and underscores where it has them."""
+    lines = textwrap.wrap(text.replace("_", "_ "), letters, max_lines=3, placeholder="\u2026")
+    return "\n".join(lines).replace("_ ", "_")
+
+
+def _money(value: float, _: Any = None) -> str:
+    """An amount for an axis: thousands separated, millions as M."""
+    text = f"{value / 1e6:,.6g} M" if abs(value) >= 1e6 else f"{value:,.6g}"
+    return text.replace("-", "\u2212")
+
+
+def _currency(value: float) -> str:
+    """An amount for a sentence, with decimals where it is small."""
+    return format_value(value, "currency" if value == 0.0 or abs(value) >= 1000.0 else "price")
 
 
 def _log_currency(axes: Axes, values: pd.Series) -> None:
@@ -376,13 +675,13 @@ def _log_currency(axes: Axes, values: pd.Series) -> None:
     if ticks.size < 2:  # a narrow range between two steps
         ticks = np.asarray(MaxNLocator(4).tick_values(low, high))
         ticks = ticks[(ticks >= low) & (ticks <= high)] if (ticks >= low).any() and low < high else np.array([low])
-    axes.set_yticks(ticks, [f"{tick:,.6g}" for tick in ticks])
+    axes.set_yticks(ticks, [_money(tick) for tick in ticks])
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _percent(axes: Axes) -> None:
-    axes.yaxis.set_major_locator(MaxNLocator(4))
+def _percent(axes: Axes, most: int = 4) -> None:
+    axes.yaxis.set_major_locator(MaxNLocator(most))
     axes.yaxis.set_major_formatter(FuncFormatter(_short_percent))
 
 

@@ -1,5 +1,6 @@
 """Several symbols, one cash account: weights decided at a close become trades at a later price."""
 
+import copy
 import functools
 import hashlib
 from collections.abc import Callable, Mapping
@@ -11,12 +12,13 @@ import pandas as pd
 from backgrid import _kernels
 from backgrid._kernels import FILL_BAR, FILL_FEE, FILL_PRICE, FILL_SYMBOL, FILL_UNITS
 from backgrid.bars import bar_text, check_index, check_prices, hash_bars
-from backgrid.engine import DATA_FACTS, benchmark_close, equity_before, measure
+from backgrid.engine import DATA_FACTS, Asked, benchmark_close, equity_before, later, measure
 from backgrid.errors import ParameterError, PricesError, TooFewBarsError, did_you_mean, shown
 from backgrid.indicators import check_number
 from backgrid.result import PortfolioResult
 from backgrid.strategies import complete_params, first_parameter, function_name
 from backgrid.terms import (
+    COSTS,
     FILLS,
     check_costs,
     check_fill,
@@ -52,14 +54,6 @@ class Panel(NamedTuple):
     def column(self, name: str) -> np.ndarray:
         """One column of every symbol, shape (n_bars, n_symbols)."""
         return np.column_stack([frame[name].to_numpy() for frame in self.frames.values()])
-
-
-class Choice(NamedTuple):
-    """What was chosen: name, parameters, and a target weight a bar and symbol."""
-
-    name: str
-    params: dict[str, Any]
-    target: np.ndarray
 
 
 def run_portfolio(
@@ -141,22 +135,20 @@ def run_portfolio(
         "periods_per_year": periods_per_year,
         "benchmark": benchmark,
     }
-    return _run(panel, _choice(weights, panel, params), given)
+    return _run(panel, _asked(weights, panel, params), given)
 
 
-def _run(panel: Panel, choice: Choice, given: Mapping[str, Any], *, delay: int = 0, **changed: Any) -> PortfolioResult:
-    """The run on these terms, its decisions `delay` bars later."""
-    given = {**given, **changed}
-    settings, close = _settings(given, panel), panel.column("Close")
+def _run(panel: Panel, asked: Asked, given: Mapping[str, Any], delay: int = 0) -> PortfolioResult:
+    """One simulation; with a delay, whatever was decided at a close is acted upon so many bars later."""
+    settings, close = _settings(panel, given), panel.column("Close")
     terms = kernel_terms(settings)
     n_bars, n_symbols = close.shape
-    _check_sums(choice, panel.index, settings["leverage"])
-    due = np.concatenate([np.zeros(delay, dtype=bool), _due(choice.target, settings["rebalance"], panel.index)])
+    _check_sums(asked, panel.index, settings["leverage"])
     equity, units, fills, financing = _kernels.simulate_portfolio(
         panel.column("Open") if settings["fill"] == "next_open" else close,
         close,
-        np.concatenate([np.zeros((delay, n_symbols)), choice.target])[:n_bars],
-        due[:n_bars],
+        later(asked.target, delay, 0.0),
+        later(_due(asked.target, settings["rebalance"], panel.index), delay, False),
         panel.tradable,
         FILLS[settings["fill"]],
         terms,
@@ -178,31 +170,36 @@ def _run(panel: Panel, choice: Choice, given: Mapping[str, Any], *, delay: int =
     return PortfolioResult(
         symbol=", ".join(symbols) if n_symbols <= 6 else f"{n_symbols} symbols",
         data={"symbols": panel.facts, "notes": panel.notes},
-        strategy=choice.name,
-        params=choice.params,
+        strategy=asked.name,
+        params=asked.params,
         settings=settings,
         equity=pd.Series(equity, index=panel.index, name="equity", copy=False),
         positions=pd.Series(gross, index=panel.index, name="positions", copy=False),
         benchmark=pd.Series(settings["cash"] * held / held[0], index=panel.index, name="benchmark", copy=False),
         booked=trades,
         metrics=measure(equity, gross, fills, trades, held, financing, settings),
-        prices_hash=_hash(panel),
-        again=functools.partial(_run, panel, choice, given),
+        hashed=functools.partial(_hash, panel),
+        again=functools.partial(_again, panel, asked, given, delay),
         weights=by_bar(weights),
         contributions=by_bar(contributions),
         by_symbol=_by_symbol(symbols, weights, contributions, equity, fills, trades, settings),
     )
 
 
-def _settings(given: Mapping[str, Any], panel: Panel) -> dict[str, Any]:
+def _again(
+    panel: Panel, asked: Asked, given: Mapping[str, Any], already: int, *, delay: int = 0, **changed: Any
+) -> PortfolioResult:
+    """The same weights, acted upon `delay` bars later than they were, or on other terms."""
+    return _run(panel, asked, {**given, **changed}, already + delay)
+
+
+def _settings(panel: Panel, given: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments, checked."""
     for frame in panel.frames.values():
         check_fill(given["fill"], frame)
-    costs = ("fees", "slippage", "fixed_fee", "cash", "whole_units", "leverage")
-    rates = ("cash_rate", "borrow_rate", "risk_free")
     return {
         "fill": given["fill"],
-        **check_costs(**{name: given[name] for name in (*costs, *rates)}),
+        **check_costs(**{name: given[name] for name in COSTS}),
         "rebalance": check_rebalance(given["rebalance"], "fraction"),
         "align": given["align"],
         "periods_per_year": check_periods(given["periods_per_year"], panel.index),
@@ -246,7 +243,7 @@ def align_prices(prices_by_symbol: Mapping[str, pd.DataFrame | pd.Series], align
         except PricesError as error:
             raise type(error)(f"{symbol}: {error}") from error
     facts = {
-        symbol: {name: prices.attrs[name] for name in DATA_FACTS if name in prices.attrs}
+        symbol: copy.deepcopy({name: prices.attrs[name] for name in DATA_FACTS if name in prices.attrs})
         for symbol, prices in prices_by_symbol.items()
     }
     first, *others = (frame.index for frame in frames.values())
@@ -313,14 +310,14 @@ def _hash(panel: Panel) -> str:
 # ---- weights ---------------------------------------------------------------------------------------------------------
 
 
-def _choice(weights: Weights, panel: Panel, params: Mapping[str, Any] | None) -> Choice:
+def _asked(weights: Weights, panel: Panel, params: Mapping[str, Any] | None) -> Asked:
     """Name, complete parameters and target weights of whatever was given as weights."""
     if not isinstance(weights, str) and not callable(weights):
         if params:
             raise ParameterError("weights that are given take no params: only a function does")
         target = _target(weights, panel, "weights")
         named = dict(weights) if isinstance(weights, (Mapping, pd.Series)) else {}
-        return Choice("weights", {symbol: float(weight) for symbol, weight in named.items()}, target)
+        return Asked("weights", {symbol: float(weight) for symbol, weight in named.items()}, target)
     function = get_weighting(weights) if isinstance(weights, str) else weights
     name, complete = function_name(function), complete_params(function, params)
     if first_parameter(function) == "prices":
@@ -329,7 +326,7 @@ def _choice(weights: Weights, panel: Panel, params: Mapping[str, Any] | None) ->
         prices = pd.DataFrame(panel.column("Close"), index=panel.index, columns=list(panel.frames))
     target = _target(function(prices, **complete), panel, name)
     plain = {key: value.item() if isinstance(value, np.generic) else value for key, value in complete.items()}
-    return Choice(name, plain, target)
+    return Asked(name, plain, target)
 
 
 def _target(weights: Any, panel: Panel, name: str) -> np.ndarray:
@@ -370,13 +367,13 @@ def _row_of_bar(dates: Any, index: pd.DatetimeIndex, name: str) -> np.ndarray:
     return dates.searchsorted(index, side="right") - 1
 
 
-def _check_sums(choice: Choice, index: pd.DatetimeIndex, leverage: float) -> None:
-    sums = np.abs(choice.target).sum(axis=1)
+def _check_sums(asked: Asked, index: pd.DatetimeIndex, leverage: float) -> None:
+    sums = np.abs(asked.target).sum(axis=1)
     over = np.flatnonzero(sums > leverage * (1.0 + ROUNDING))
     if over.size:
         at = int(over[0])
         raise ParameterError(
-            f"{choice.name} on {bar_text(index, at)} add up to {sums[at]:.6g} of the equity, above the leverage "
+            f"{asked.name} on {bar_text(index, at)} add up to {sums[at]:.6g} of the equity, above the leverage "
             f"{leverage:g}: scale them, or raise the leverage"
         )
 

@@ -23,14 +23,19 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from backgrid import standby
-from backgrid.errors import ParameterError, ReportError, did_you_mean
+from backgrid.data import fetch_many
+from backgrid.errors import ReportError
 from backgrid.models import BacktestRequest, build_request
 from backgrid.page import versions
+from backgrid.portfolio import run_portfolio
 from backgrid.result import RESULT_TYPE, BacktestResult
 from backgrid.run import backtest_request
 from backgrid.settings import setting
-from backgrid.strategies import STRATEGIES, get_strategy, strategy_defaults
-from backgrid.templates import check_parameters, find_template, read_parameters
+from backgrid.strategies import STRATEGIES, get_strategy, select_params, strategy_defaults
+from backgrid.templates import Parameter, check_parameters, find_template, read_parameters
+from backgrid.weightings import WEIGHTINGS, get_weighting, select_weighting_params
+
+ABOUT = ("symbol", "symbols", "strategy", "weights")  # parameters that name a report
 
 
 class Report(NamedTuple):
@@ -66,8 +71,8 @@ def run_report(
     parameters : dict, optional
         Values for the names that its parameters cell declares; its defaults for the rest.
     out : path, optional
-        Folder to write to, BACKGRID_REPORTS if not given. The report becomes <symbol>_<strategy>_<hash>/ in it, with
-        report.ipynb, report.html, result.json, provenance.json and run_log.json.
+        Folder to write to, BACKGRID_REPORTS if not given. The report becomes <symbol>_<strategy>_<hash>/ in it, or
+        <symbols>_<weights>_<hash>/, with report.ipynb, report.html, result.json, provenance.json and run_log.json.
 
     Returns
     -------
@@ -85,10 +90,13 @@ def run_report(
     given = check_parameters(declared, parameters or {})
     with standby.waiting() as process:
         complete = {name: given.get(name, parameter.default) for name, parameter in declared.items()}
+        upper = {}  # the same request, however its symbols are written
         if {"symbol", "strategy"} <= set(declared):
-            request = _preflight(complete, given)
-            given.update({"symbol": request.symbol} if "symbol" in given else {})
-            complete["symbol"] = request.symbol
+            upper["symbol"] = _preflight(declared, complete).symbol
+        elif {"symbols", "weights"} <= set(declared) and declared["weights"].type == "str":
+            upper["symbols"] = _preflight_portfolio(declared, complete)
+        complete.update(upper)
+        given.update({name: value for name, value in upper.items() if name in given})
         folder = Path(out if out is not None else setting("BACKGRID_REPORTS")) / _folder_name(path, complete, given)
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
@@ -101,22 +109,37 @@ def run_report(
 # ---- from request to folder ------------------------------------------------------------------------------------------
 
 
-def _preflight(complete: Mapping[str, Any], given: Mapping[str, Any]) -> BacktestRequest:
+def _preflight(declared: Mapping[str, Parameter], complete: Mapping[str, Any]) -> BacktestRequest:
     """Run the request without a notebook: whatever is wrong with it shows here, in milliseconds."""
     fields = {name: value for name, value in complete.items() if name in BacktestRequest.model_fields}
     request = build_request(**fields)
-    wanted = strategy_defaults(get_strategy(request.strategy.value))
-    for name in given:
-        if name not in fields and name not in wanted and any(name in strategy_defaults(f) for f in STRATEGIES.values()):
-            raise ParameterError(f"{request.strategy.value} has no parameter {name}{did_you_mean(name, wanted)}")
-    params = {name: complete[name] for name in wanted if name in complete}
+    wanted = strategy_defaults(get_strategy(request.strategy.value)).keys()
+    left_to_strategies = {name for name, parameter in declared.items() if parameter.default is None} - fields.keys()
+    of_any = set().union(*map(strategy_defaults, STRATEGIES.values()))  # what else a template declares is its own
+    offered = wanted | (left_to_strategies & of_any)
+    params = select_params(request.strategy.value, **{name: complete[name] for name in complete if name in offered})
     backtest_request(request.model_copy(update={"params": {**params, **request.params}}))
     return request
 
 
+def _preflight_portfolio(declared: Mapping[str, Parameter], complete: Mapping[str, Any]) -> str:
+    """Run the request of a portfolio without a notebook; gives its symbols, upper-cased."""
+    asked = {name: complete[name] for name in inspect.signature(fetch_many).parameters if name in complete}
+    prices = fetch_many(**asked)
+    wanted = strategy_defaults(get_weighting(complete["weights"])).keys()
+    of_any = set().union(*map(strategy_defaults, WEIGHTINGS.values()))
+    offered = wanted | {name for name in of_any & declared.keys() if declared[name].default is None}
+    params = select_weighting_params(
+        complete["weights"], **{name: complete[name] for name in complete if name in offered}
+    )
+    taken = inspect.signature(run_portfolio).parameters.keys() - {"prices_by_symbol", "params", "benchmark"}
+    run_portfolio(prices, params=params, **{name: complete[name] for name in complete if name in taken})
+    return " ".join(prices)
+
+
 def _folder_name(path: Path, complete: Mapping[str, Any], given: Mapping[str, Any]) -> str:
     key = json.dumps([path.stem, _sha256(path.read_bytes()), complete, sorted(given)], sort_keys=True)
-    about = [str(complete[name]) for name in ("symbol", "strategy") if complete.get(name)] or [path.stem]
+    about = [str(complete[name])[:40] for name in ABOUT if complete.get(name)] or [path.stem]
     named = re.sub(r"[^A-Za-z0-9^=.-]+", "_", "_".join(about))[:60].lstrip(".")
     return f"{named}_{_sha256(key.encode())[:10]}"
 
@@ -139,9 +162,7 @@ def _run(
         _keep_failed(failed, partial, str(error))
         raise ReportError(f"{error}. What ran is in {failed / 'report.ipynb'}") from error.__cause__
     recorded = _recorded(notebook)
-    notebook.metadata["title"] = (
-        " ".join(str(complete[n]) for n in ("symbol", "strategy") if n in complete) or path.stem
-    )
+    notebook.metadata["title"] = " ".join(str(complete[name]) for name in ABOUT if name in complete) or path.stem
     files = {
         "result.json": (recorded or "null") + "\n",
         "provenance.json": json.dumps(_provenance(path, complete, recorded), indent=2) + "\n",
@@ -184,7 +205,9 @@ def _recorded(notebook: Any) -> str | None:
 def _provenance(path: Path, complete: Mapping[str, Any], recorded: str | None) -> dict[str, Any]:
     """Everything that determines the report."""
     result = json.loads(recorded) if recorded else {}
-    strategy = STRATEGIES.get(result.get("strategy", ""))
+    data = result.get("data", {})
+    symbols = data.get("symbols", {})
+    strategy = (WEIGHTINGS if symbols else STRATEGIES).get(result.get("strategy", ""))
     source = inspect.getsource(strategy) if strategy else ""
     requirements = importlib.metadata.requires("backgrid") or []
     names = sorted({re.split(r"[^A-Za-z0-9_-]", line)[0] for line in requirements if "extra ==" not in line})
@@ -192,7 +215,7 @@ def _provenance(path: Path, complete: Mapping[str, Any], recorded: str | None) -
         "template": path.stem,
         "template_sha256": _sha256(path.read_bytes()),
         "parameters": complete,
-        "snapshot": result.get("data", {}).get("snapshot"),
+        "snapshot": {of: facts.get("snapshot") for of, facts in symbols.items()} if symbols else data.get("snapshot"),
         "prices_hash": result.get("prices_hash"),
         "strategy_sha256": _sha256(source.encode()) if source else None,
         "versions": {**versions(), **{name: importlib.metadata.version(name) for name in names}},

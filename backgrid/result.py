@@ -56,7 +56,7 @@ class BacktestResult:
     metrics : dict
         See `backgrid.metrics`; NaN where undefined.
     prices_hash : str
-        SHA-256 of the bars that were traded.
+        SHA-256 of the bars that were traded, made by `hashed` when first asked for.
     again : function or None
         `run_backtest` on the same bars and signals, with the settings that are given changed, and signals `delay` bars
         later; None for a result read from JSON.
@@ -76,7 +76,7 @@ class BacktestResult:
     benchmark: pd.Series
     booked: np.ndarray
     metrics: dict[str, float | int]
-    prices_hash: str
+    hashed: Callable[[], str]
     again: Callable[..., "BacktestResult"] | None = None
 
     def __post_init__(self) -> None:
@@ -91,6 +91,11 @@ class BacktestResult:
     @functools.cached_property
     def _trades(self) -> pd.DataFrame:
         return _trade_table(self.booked, self.equity.index)
+
+    @functools.cached_property
+    def prices_hash(self) -> str:
+        """SHA-256 of the bars that were traded."""
+        return self.hashed()
 
     @property
     def returns(self) -> pd.Series:
@@ -123,7 +128,7 @@ class BacktestResult:
         )
 
     def stress(self) -> pd.DataFrame:
-        """The same signals a bar later, filled elsewhere, at twice the costs, at none, and at the cost that leaves nothing.
+        """The same signals a bar later, filled elsewhere, at twice the costs, without any, and at the break-even cost.
 
         Returns
         -------
@@ -203,7 +208,8 @@ class BacktestResult:
         index = _times(body["time"], body["time_zone"]).rename("Date")
         booked = dict(body["trades"], exit_reason=[EXIT_REASONS.index(r) for r in body["trades"]["exit_reason"]])
         return dict(
-            **{name: body[name] for name in ("symbol", "data", "strategy", "params", "settings", "prices_hash")},
+            **{name: body[name] for name in ("symbol", "data", "strategy", "params", "settings")},
+            hashed=functools.partial(str, body["prices_hash"]),
             **{n: pd.Series(body[n], index=index, name=n, dtype=float) for n in CURVES},
             booked=np.array([booked[name] for name in BOOKED], dtype=float).T.reshape(-1, len(BOOKED)),
             metrics={name: math.nan if value is None else value for name, value in body["metrics"].items()},

@@ -28,7 +28,7 @@ def backtest_request(request: BacktestRequest) -> BacktestResult:
         source=request.source,
         adjusted=request.adjusted,
     )
-    return run_backtest(prices, request.strategy.value, params=request.params, **request.costs())
+    return run_backtest(prices, request.strategy.value, params=request.params, **request.terms())
 
 
 def run_request(request: BacktestRequest, *, job_id: str | None = None) -> BacktestResponse:

@@ -396,9 +396,16 @@ def complete_params(function: Callable, params: Mapping[str, Any] | None) -> dic
 
 
 def select_params(strategy: str, **offered: Any) -> dict[str, Any]:
-    """Those of the offered parameters that a registered strategy has."""
-    defaults = strategy_defaults(get_strategy(strategy))
-    return {name: value for name, value in offered.items() if name in defaults}
+    """The parameters of a registered strategy that were given; None stands for its own default.
+
+    Raises
+    ------
+    ParameterError
+        For a value that the strategy has no parameter for, or of another type than its default.
+    """
+    given = {name: value for name, value in offered.items() if value is not None}
+    complete_params(get_strategy(strategy), given)
+    return given
 
 
 def call_strategy(function: Callable, bars: pd.DataFrame, params: Mapping[str, Any]) -> Any:

@@ -5,6 +5,7 @@ papermill the name of a parameter is code, so only declared names pass.
 """
 
 import ast
+import contextlib
 import datetime as dt
 import io
 import json
@@ -21,9 +22,21 @@ NOUNS = {
     "str": "text",
     "int": "a whole number",
     "float": "a number",
+    "str | float": "text or a number",
     "bool": "true or false",
     "list": "a list",
     "dict": "a mapping",
+}
+
+
+CLASSES: dict[str, Any] = {
+    "str": str,
+    "int": int,
+    "float": float,
+    "str | float": str | float,
+    "bool": bool,
+    "list": list,
+    "dict": dict,
 }
 
 
@@ -108,7 +121,10 @@ def check_parameters(declared: Mapping[str, Parameter], given: Mapping[str, Any]
 
 
 def parse_words(declared: Mapping[str, Parameter], words: Mapping[str, str]) -> dict[str, Any]:
-    """Values from words of a command line, read as their declared types; unknown names are left for the check."""
+    """Values from words of a command line, read as their declared types; unknown names are left for the check.
+
+    "none" is None where a parameter may be that.
+    """
     return {name: _parsed(name, text, declared[name]) if name in declared else text for name, text in words.items()}
 
 
@@ -161,10 +177,9 @@ def _checked(name: str, value: Any, parameter: Parameter) -> Any:
         return str(value)
     if kind == "str" and isinstance(value, dt.date):  # dates of a YAML file
         return value.isoformat().removesuffix("T00:00:00")
-    if kind == "float" and isinstance(value, int) and not isinstance(value, bool):
+    if "float" in kind and isinstance(value, int) and not isinstance(value, bool):
         value = float(value) if abs(value) < 1e300 else math.inf
-    wanted = {"str": str, "int": int, "float": float, "bool": bool, "list": list, "dict": dict}[kind]
-    if not isinstance(value, wanted) or (kind == "int" and isinstance(value, bool)):
+    if not isinstance(value, CLASSES[kind]) or (kind == "int" and isinstance(value, bool)):
         raise ParameterError(f"{name} must be {NOUNS[kind]}, got {shown(value)} ({type(value).__name__})")
     if isinstance(value, float) and not math.isfinite(value):
         raise ParameterError(f"{name} must be finite, got {value}")
@@ -178,6 +193,8 @@ def _checked(name: str, value: Any, parameter: Parameter) -> Any:
 
 def _parsed(name: str, text: str, parameter: Parameter) -> Any:
     kind = parameter.type.removesuffix(" | None")
+    if text.lower() == "none" and (parameter.default is None or kind != parameter.type):
+        return None
     try:
         if kind == "bool":
             return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[text.lower()]
@@ -185,6 +202,9 @@ def _parsed(name: str, text: str, parameter: Parameter) -> Any:
             return int(text)
         if kind == "float":
             return float(text)
+        if kind == "str | float":
+            with contextlib.suppress(ValueError):
+                return float(text)
         return json.loads(text) if kind in ("list", "dict") else text
     except (KeyError, ValueError, RecursionError):
         raise ParameterError(f"{name} must be {NOUNS[kind]}, got {shown(text)}") from None

@@ -20,6 +20,10 @@ SIZINGS = {
     "risk": _kernels.FRACTION,
 }
 STOPS = ("stop_loss", "take_profit", "trailing_stop")
+COSTS = (
+    *("fees", "slippage", "fixed_fee", "cash", "whole_units", "leverage"),
+    *("cash_rate", "borrow_rate", "risk_free"),
+)
 CALENDAR = ("bar", "week", "month")
 
 ByBar: TypeAlias = float | np.ndarray | pd.Series | list | None
@@ -63,11 +67,13 @@ def check_costs(
     }
 
 
-def check_sizing(sizing: Any, size: Any) -> dict[str, Any]:
+def check_sizing(sizing: Any, size: Any, stop_loss: Any, trailing_stop: Any) -> dict[str, Any]:
     """How targets become units, and the size that a target of 1 has."""
     check_one_of("sizing", sizing, SIZINGS)
     if size is None and sizing != "fraction":
         raise ParameterError(f"sizing='{sizing}' needs a size")
+    if sizing == "risk" and stop_loss is None and trailing_stop is None:
+        raise ParameterError("sizing='risk' needs a stop_loss or a trailing_stop")
     size = (
         1.0 if size is None else check_number("size", size, 0.0, 1.0 if sizing == "risk" else np.inf, open_below=True)
     )
@@ -131,8 +137,8 @@ def kernel_terms(settings: Mapping[str, Any]) -> _kernels.Terms:
 
 def columns_of(bars: pd.DataFrame) -> tuple[np.ndarray, ...]:
     """Open, High, Low and Close as fresh arrays; the close four times for a Series of closes."""
-    names = ("Open", "High", "Low", "Close") if "Open" in bars else ("Close",) * 4
-    return tuple(np.array(bars[name]) for name in names)
+    values = bars.to_numpy()  # columns as check_prices orders them
+    return tuple(np.array(values[:, place]) for place in (range(4) if values.shape[1] > 1 else (0,) * 4))
 
 
 def stops_of(given: Mapping[str, ByBar], bars: pd.DataFrame) -> np.ndarray:
@@ -170,11 +176,11 @@ def scale_of(settings: Mapping[str, Any], close: np.ndarray, stops: np.ndarray) 
     sizing, size = settings["sizing"], settings["size"]
     if sizing == "volatility":
         returns = pd.Series(close).pct_change()
-        volatility = returns.rolling(settings["lookback"]).std().to_numpy() * np.sqrt(settings["periods_per_year"])
+        volatility = returns.rolling(min(settings["lookback"], close.size)).std().to_numpy() * np.sqrt(
+            settings["periods_per_year"]
+        )
         return np.divide(size, volatility, out=np.full(close.size, np.nan), where=volatility > 0.0)
     if sizing == "risk":
-        if not stops.size or np.isnan(stops[:, [0, 2]]).all():
-            raise ParameterError("sizing='risk' needs a stop_loss or a trailing_stop")
         return size / np.fmin(stops[:, 0], stops[:, 2])
     return np.full(close.size, size)
 

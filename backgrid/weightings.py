@@ -13,7 +13,7 @@ import pandas as pd
 
 from backgrid.errors import ParameterError, did_you_mean, shown
 from backgrid.indicators import check_window
-from backgrid.strategies import strategy_defaults
+from backgrid.strategies import complete_params, strategy_defaults
 
 
 def equal_weight(closes: pd.DataFrame) -> pd.DataFrame:
@@ -121,6 +121,19 @@ def get_weighting(name: str) -> Callable:
     if name not in WEIGHTINGS:
         raise ParameterError(f"unknown weighting {shown(name)}{did_you_mean(str(name)[:40], WEIGHTINGS)}")
     return WEIGHTINGS[name]
+
+
+def select_weighting_params(weighting: str, **offered: Any) -> dict[str, Any]:
+    """The parameters of a registered weighting that were given; None stands for its own default.
+
+    Raises
+    ------
+    ParameterError
+        If there is no such weighting, or for a value that it has no parameter for, or of another type than its default.
+    """
+    given = {name: value for name, value in offered.items() if value is not None}
+    complete_params(get_weighting(weighting), given)
+    return given
 
 
 def describe_weighting(name: str, params: Mapping[str, Any], symbols: str) -> tuple[str, str]:

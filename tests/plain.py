@@ -1,6 +1,7 @@
 """Plain twins: slow, obvious versions of what the package computes, written from the words of the design.
 
-`simulate` and `pair_trades` keep an account the way a person with a ledger would; the kernels are held to them.
+`simulate`, `simulate_portfolio` and `pair_trades` keep an account the way a person with a ledger would; the kernels are
+held to them.
 """
 
 import math
@@ -274,6 +275,170 @@ def _settle(trip):
         -sum(fill.units * fill.price for fill in trip) - fees,
         trip[-1].reason,
     )
+
+
+# ---- several symbols, one account ------------------------------------------------------------------------------------
+
+
+class SharedAccount:
+    """Money and units of several symbols, and a ledger of fills by symbol."""
+
+    def __init__(self, symbols, cash, fees, slippage, fixed_fee, whole_units, leverage):
+        self.money, self.held, self.ledger = cash, dict.fromkeys(symbols, 0.0), []
+        self.fees, self.slippage, self.fixed_fee = fees, slippage, fixed_fee
+        self.whole_units, self.leverage = whole_units, leverage
+
+    def worth(self, prices):
+        return self.money + sum(units * prices[symbol] for symbol, units in self.held.items())
+
+    def paid(self, price, buying):
+        """Slippage moves the price against the trade."""
+        return price * (1.0 + self.slippage) if buying else price * (1.0 - self.slippage)
+
+    def outlay(self, units, price):
+        """Money that a trade takes, its costs included; below zero for what it brings."""
+        paid = self.paid(price, buying=units > 0.0)
+        return units * paid + abs(units) * paid * self.fees + self.fixed_fee
+
+    def trade(self, bar, symbol, wanted, price):
+        """Go to so many units."""
+        units = wanted - self.held[symbol]
+        if units != 0.0:
+            paid = self.paid(price, buying=units > 0.0)
+            self.money -= self.outlay(units, price)
+            self.held[symbol] = wanted
+            fee = abs(units) * paid * self.fees + self.fixed_fee
+            self.ledger.append((symbol, Fill(bar, units, paid, fee, wanted, "signal")))
+
+    def wanted(self, weights, prices):
+        """Units of each symbol at its weight; what is held where that is so already."""
+        units = {symbol: weights[symbol] * max(self.worth(prices), 0.0) / prices[symbol] for symbol in self.held}
+        if self.whole_units:
+            units = {symbol: float(int(number)) for symbol, number in units.items()}
+        return {
+            symbol: held if abs(units[symbol] - held) <= 1e-12 * abs(held) else units[symbol]
+            for symbol, held in self.held.items()
+        }
+
+    def rebalance(self, bar, weights, prices):
+        """First what makes positions smaller, then shorts, then purchases, all of these scaled alike."""
+        wanted = self.wanted(weights, prices)
+        credit = max(self.leverage - 1.0, 0.0) * max(self.worth(prices), 0.0)
+        for symbol, held in list(self.held.items()):
+            if held > max(wanted[symbol], 0.0):
+                self._sell(bar, symbol, max(wanted[symbol], 0.0), prices[symbol], credit)
+        for symbol, held in list(self.held.items()):
+            if held < min(wanted[symbol], 0.0):
+                self.trade(bar, symbol, min(wanted[symbol], 0.0), prices[symbol])
+        for symbol, held in list(self.held.items()):
+            if held <= 0.0 and wanted[symbol] < held:
+                self._sell(bar, symbol, wanted[symbol], prices[symbol], credit)
+        self._buy(bar, {s: wanted[s] - held for s, held in self.held.items() if wanted[s] > held}, prices, credit)
+
+    def _sell(self, bar, symbol, wanted, price, credit):
+        """A sale that does not bring its fixed fee needs money for it."""
+        outlay = self.outlay(wanted - self.held[symbol], price)
+        if outlay <= 0.0 or outlay <= self.money + credit:
+            self.trade(bar, symbol, wanted, price)
+
+    def _buy(self, bar, purchases, prices, credit):
+        """Pro rata of what the account and its credit can pay, after a fixed fee for each."""
+        fixed = len(purchases) * self.fixed_fee
+        needed = sum(self.outlay(units, prices[symbol]) for symbol, units in purchases.items())
+        if purchases and needed > self.money + credit:
+            share = max(self.money + credit - fixed, 0.0) / (needed - fixed)
+            purchases = {symbol: share * units for symbol, units in purchases.items()}
+        for symbol, units in purchases.items():
+            whole = float(int(units)) if self.whole_units else units
+            self.trade(bar, symbol, self.held[symbol] + whole, prices[symbol])
+
+    def give_up(self, bar, prices):
+        """In ruin, what is still held is closed free of charge, or the last fill has done it."""
+        if not any(self.held.values()):
+            symbol, fill = self.ledger[-1]
+            self.ledger[-1] = symbol, fill._replace(reason="ruin")
+        for symbol, units in self.held.items():
+            if units != 0.0:
+                self.ledger.append((symbol, Fill(bar, -units, prices[symbol], 0.0, 0.0, "ruin")))
+
+
+def side(number):
+    return (number > 0.0) - (number < 0.0)
+
+
+def simulate_portfolio(
+    panel,
+    weights,
+    *,
+    fill="next_open",
+    rebalance=None,
+    tradable=None,
+    fees=0.0,
+    slippage=0.0,
+    fixed_fee=0.0,
+    cash=1000.0,
+    whole_units=False,
+    leverage=1.0,
+    cash_rate=0.0,
+    borrow_rate=0.0,
+):
+    """Equity and units by symbol at each close, the ledger, and the interest.
+
+    `panel` holds frames by symbol, `weights` a dict by symbol for each bar; rates are by the bar.
+    """
+    account = SharedAccount(panel, cash, fees, slippage, fixed_fee, whole_units, leverage)
+    dates = list(next(iter(panel.values())).index)
+    opens, closes = (
+        [
+            dict(zip(panel, row, strict=True))
+            for row in zip(*(frame[name].tolist() for frame in panel.values()), strict=True)
+        ]
+        for name in ("Open", "Close")
+    )
+    first = next((bar for bar, row in enumerate(weights) if any(row.values())), None)
+    equity, held, financing, waiting = [0.0] * len(dates), [dict.fromkeys(panel, 0.0) for _ in dates], 0.0, None
+
+    def drifted(bar, worth):
+        """Whether a weight is off by more than the band, or a symbol has to be opened or closed."""
+        for symbol, units in account.held.items():
+            is_now, is_to_be = units * closes[bar][symbol] / worth, weights[bar][symbol]
+            if abs(is_now - is_to_be) > rebalance or side(is_now) != side(is_to_be):
+                return True
+        return False
+
+    def due(bar, worth):
+        """Whether the close of this bar, at which the account was worth so much, calls for its weights."""
+        if bar == first or rebalance == "bar":
+            return True
+        if isinstance(rebalance, float):
+            return drifted(bar, worth)
+        if bar == 0:
+            return False
+        before, now = dates[bar - 1], dates[bar]
+        return {
+            None: weights[bar] != weights[bar - 1],
+            "week": before.isocalendar()[:2] != now.isocalendar()[:2],
+            "month": (before.year, before.month) != (now.year, now.month),
+        }[rebalance]
+
+    for bar in range(len(dates)):
+        if bar > 0:
+            short = sum(-units * closes[bar - 1][symbol] for symbol, units in account.held.items() if units < 0.0)
+            interest = account.money * cash_rate - short * borrow_rate
+            account.money += interest
+            financing += interest
+        decided = bar if fill == "close" else bar - 1
+        if decided >= 0 and due(decided, account.worth(closes[bar]) if decided == bar else equity[decided]):
+            waiting = weights[decided]
+        if waiting is not None and (tradable is None or tradable[bar]):
+            account.rebalance(bar, waiting, opens[bar] if fill == "next_open" else closes[bar])
+            waiting = None
+        if account.worth(closes[bar]) <= 0.0:
+            account.give_up(bar, closes[bar])
+            break
+        equity[bar], held[bar] = account.worth(closes[bar]), dict(account.held)
+    equity[0] = cash
+    return equity, held, account.ledger, financing
 
 
 # ---- statistics ------------------------------------------------------------------------------------------------------

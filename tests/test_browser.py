@@ -79,7 +79,7 @@ def hostile_page():
     prices, result = run("one_losing_trade")
     facts = {"source": HOSTILE, "snapshot": HOSTILE, "notes": [HOSTILE]}
     hostile = dataclasses.replace(
-        result, symbol=HOSTILE, strategy=HOSTILE, params={HOSTILE: HOSTILE}, data=facts, prices_hash=HOSTILE
+        result, symbol=HOSTILE, strategy=HOSTILE, params={HOSTILE: HOSTILE}, data=facts, hashed=lambda: HOSTILE
     )
     pieces = [shown({"text/html": make(prices, hostile)}) for make in PIECES.values()]
     chart = plot.equity_chart(result.equity, result.benchmark, result.positions, HOSTILE)

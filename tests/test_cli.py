@@ -16,7 +16,7 @@ from backgrid.data import fetch_ohlcv
 from backgrid.engine import run_backtest
 from backgrid.errors import ReportError
 from backgrid.metrics import METRICS
-from backgrid.models import BacktestResponse
+from backgrid.models import BacktestRequest, BacktestResponse
 from backgrid.settings import SETTINGS
 from backgrid.templates import find_template, read_parameters
 
@@ -83,6 +83,32 @@ def test_report_reads_words_as_the_declared_types(reported):
     assert reported["out"] == "somewhere"
 
 
+@pytest.mark.parametrize(
+    ("name", "word", "value"),
+    [
+        ("stop_loss", "0.1", 0.1),
+        ("take_profit", "1", 1.0),
+        ("lookback", "20", 20),
+        ("rebalance", "week", "week"),
+        ("rebalance", "0.05", 0.05),
+        ("rebalance", "none", None),
+        ("trailing_stop", "None", None),
+        ("lower", "25", 25.0),
+        ("exit_window", "5", 5),
+    ],
+)
+def test_report_reads_orders_and_parameters_of_any_strategy(reported, name, word, value):
+    assert backgrid_command("report", "-p", name, word).exit_code == 0
+    assert reported["parameters"] == {name: value}
+    assert type(reported["parameters"][name]) is type(value)
+
+
+def test_word_takes_back_an_order_of_the_file(reported, parameter_file):
+    path = parameter_file("stop_loss: 0.1\nrebalance: 0.05\nsizing: fraction\n")
+    backgrid_command("report", "-f", path, "-p", "stop_loss", "none")
+    assert reported["parameters"] == {"stop_loss": None, "rebalance": 0.05, "sizing": "fraction"}
+
+
 def test_report_takes_a_file_of_parameters_and_words_win(reported, parameter_file):
     path = parameter_file("symbol: GOOG\nstart: 2023-01-02\nfast_window: 5\nfees: 0.002\nwhole_units: true\n")
     assert backgrid_command("report", "-f", path, "-p", "fast_window", "7").exit_code == 0
@@ -132,6 +158,10 @@ def test_report_refuses_a_file_that_is_not_there(reported, tmp_path):
         (["-p", "fees", "nan"], "fees must be finite"),
         (["-p", "fees", "cheap"], "fees must be a number"),
         (["-p", "whole_units", "maybe"], "whole_units must be true or false"),
+        (["-p", "stop_loss", "5%"], "stop_loss must be a number, got '5%'"),
+        (["-p", "lookback", "20.5"], "lookback must be a whole number, got '20.5'"),
+        (["-p", "rebalance", "nan"], "rebalance must be finite"),
+        (["-p", "stop_los", "0.1"], "did you mean 'stop_loss'"),
         (["-p", "a = 1\nopen('pwned','w')\nb", "1"], "unknown parameter"),
     ],
 )
@@ -149,6 +179,12 @@ def test_report_refuses_wrong_words_before_it_starts(reported, words, said):
         (["-p", "fast_window", "0"], 2, "fast_window must be at least 1 bar, got 0"),
         (["-p", "start", "2023-13-01"], 2, "start must be a date"),
         (["-p", "start", "2024-01-01", "-p", "end", "2023-01-01"], 2, "end 2023-01-01 is before start 2024-01-01"),
+        (["-p", "stop_loss", "5"], 2, "stop_loss: Input should be less than 1, got 5.0"),
+        (["-p", "sizing", "units"], 2, "sizing='units' needs a size"),
+        (["-p", "sizing", "risk", "-p", "size", "0.01"], 2, "sizing='risk' needs a stop_loss or a trailing_stop"),
+        (["-p", "rebalance", "weekly"], 2, "unknown rebalance 'weekly'; did you mean 'week'?"),
+        (["-p", "strategy", "momentum", "-p", "fast_window", "10"], 2, "momentum has no parameter 'fast_window'"),
+        (["-p", "signal_window", "9"], 2, "ma_crossover has no parameter 'signal_window'"),
         (["-p", "symbol", "MSFT"], 1, "the embedded sample has no 1d bars of it"),
         (["-p", "slow_window", "1000000000"], 1, "slow_window=1000000000"),
     ],
@@ -190,6 +226,17 @@ def test_run_answers_with_what_run_backtest_gives():
     assert given == pytest.approx(result.metrics, rel=0, abs=0, nan_ok=True)
 
 
+def test_run_takes_every_order(aapl):
+    orders = {"sizing": "risk", "size": 0.02, "stop_loss": 0.1, "trailing_stop": 0.05, "rebalance": 0.05}
+    terms = {**orders, "leverage": 1.5, "cash_rate": 0.02, "borrow_rate": 0.03}
+    words = [word for name, value in {**terms, "window": 5, "upper": 60}.items() for word in ("-p", name, value)]
+    year = ("--start", "2023-01-01", "--end", "2023-12-31")
+    done = backgrid_command("run", "AAPL", *SAMPLE, *year, "--strategy", "rsi_reversion", *words, "--json")
+    result = run_backtest(aapl, "rsi_reversion", params={"window": 5, "upper": 60}, **terms)
+    assert BacktestResponse.model_validate_json(done.stdout).equity_curve == result.equity.tolist()
+    assert result.metrics["n_trades"] > 0
+
+
 def test_run_writes_strict_json_for_undefined_numbers():
     done = backgrid_command("run", "AAPL", *SAMPLE, "--start", "2024-12-27", "--strategy", "buy_and_hold", "--json")
     answer = json.loads(done.stdout, parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
@@ -202,7 +249,7 @@ def test_run_prints_every_metric_by_its_label():
     lines = done.stdout.splitlines()
     assert [line for line in lines if not line.startswith(" ")] == ["Return", "Risk", "Ratios", "Trades", "Benchmark"]
     for metric in METRICS.values():
-        assert sum(line.startswith(f"  {metric.label} ") for line in lines) == 1
+        assert sum(line.startswith(f"  {metric.label}  ") for line in lines) == 1
     assert "  Total return                     179.1\u202f%" in lines
 
 
@@ -225,6 +272,22 @@ def test_run_prints_every_metric_by_its_label():
         (["AAPL", "-p", "fees", "2"], 2, "fees"),
         (["AAPL", "-p", "whole_units", "maybe"], 2, "whole_units"),
         (["AAPL", "-p", "class", "1"], 2, "class"),
+        (["AAPL", "-p", "stop_loss", "5"], 2, "stop_loss: Input should be less than 1, got 5"),
+        (
+            ["AAPL", "-p", "stop_los", "0.1"],
+            2,
+            "neither ma_crossover nor a run has 'stop_los'; did you mean 'stop_loss'?",
+        ),
+        (["AAPL", "-p", "adjust", "0"], 2, "did you mean 'adjusted'?"),
+        (["AAPL", "-p", "sizing", "unit"], 2, "sizing: Input should be 'fraction', 'units', "),
+        (["AAPL", "-p", "sizing", "units"], 2, "sizing='units' needs a size"),
+        (["AAPL", "-p", "rebalance", "1.5"], 2, "rebalance must be a number above 0 and below 1, got 1.5"),
+        (["AAPL", "-p", "lookback", "1"], 2, "lookback: Input should be greater than or equal to 2, got 1"),
+        (
+            ["AAPL", "--strategy", "macd", "-p", "window", "9"],
+            2,
+            "macd has no parameter 'window'; did you mean 'slow_w",
+        ),
     ],
 )
 def test_run_refuses_in_one_line(words, code, said):
@@ -241,7 +304,15 @@ def test_run_takes_or_refuses_an_option_given_as_a_parameter(name):
 
 @pytest.mark.parametrize(
     ("name", "word", "value"),
-    [("cash", "1e6", 1e6), ("whole_units", "TRUE", True), ("fill", "close", "close"), ("fees", "0", 0.0)],
+    [
+        ("cash", "1e6", 1e6),
+        ("whole_units", "TRUE", True),
+        ("fill", "close", "close"),
+        ("fees", "0", 0.0),
+        ("rebalance", "week", "week"),
+        ("rebalance", "0.1", 0.1),
+        ("lookback", "20", 20),
+    ],
 )
 def test_run_reads_words_as_numbers_and_truth_values(name, word, value, monkeypatch):
     asked = []
@@ -315,6 +386,14 @@ def test_settings_lists_every_setting_with_the_value_in_force(monkeypatch):
 def test_every_command_explains_itself(command):
     done = backgrid_command(*command, "-h")
     assert done.exit_code == 0 and done.stdout.startswith("Usage: ")
+
+
+def test_help_of_run_names_every_field_that_has_no_option_of_its_own():
+    _, listed = backgrid_command("run", "-h").stdout.split("and:\n")
+    groups = [re.split(r"\s{2,}", line.strip()) for line in listed.split("\n\n")[0].splitlines()]
+    named = [name for _, names in groups for name in names.split()]
+    usual = BacktestRequest(symbol="AAPL").terms()
+    assert sorted(named) == sorted([*usual, "adjusted"])
 
 
 @pytest.mark.parametrize(

@@ -1,19 +1,21 @@
 """Kernels do what their plain twins do, to the bit the same without the compiler, and are compiled once a machine."""
 
 import hashlib
+import itertools
 import os
 import shutil
 import statistics
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import plain
 import pytest
 
-from backgrid import _kernels
+from backgrid import _kernels, portfolio
 from backgrid.result import EXIT_REASONS
 from backgrid.terms import FILLS, SIZINGS, STOPS, columns_of
 
@@ -208,6 +210,141 @@ def test_simulate_and_pair_trades_of_nothing_are_empty():
     assert _kernels.pair_trades(fills, 4, 100.0).shape == (0, 8)
 
 
+# ---- several symbols, one account ------------------------------------------------------------------------------------
+
+SHARED_COSTS = {
+    "free": FREE,
+    "fees": {**FREE, "fees": 0.002, "slippage": 0.003},
+    "all": {**FREE, "fees": 0.002, "slippage": 0.003, "fixed_fee": 2.0, "cash_rate": 2e-4, "borrow_rate": 5e-4},
+    "all, whole units": {**COSTS["all"], "cash_rate": 2e-4, "borrow_rate": 5e-4},
+}
+REBALANCES = (None, "bar", "week", "month", 0.05)
+BOOKS = {  # sum of the absolute weights, whether there are shorts, leverage
+    "half": (0.5, False, 0.5),
+    "a reserve": (0.9, False, 1.0),
+    "all in": (1.0, False, 1.0),
+    "long and short": (1.0, True, 1.0),
+    "borrowed": (2.0, False, 2.0),
+    "borrowed, long and short": (2.0, True, 2.0),
+}
+
+
+class Shared(NamedTuple):
+    """Random prices of several symbols, and what is wanted of them: weights by bar and symbol."""
+
+    panel: dict
+    weights: np.ndarray
+    tradable: np.ndarray
+    leverage: float
+
+    def column(self, name):
+        return np.column_stack([frame[name] for frame in self.panel.values()])
+
+    @property
+    def rows(self):
+        return [dict(zip(self.panel, row, strict=True)) for row in self.weights.tolist()]
+
+
+def shared(seed, book, n_bars=60):
+    """2 to 6 symbols, the first six seeds wild; weights kept for 1 to 6 bars, a fifth of them 0; gaps for some."""
+    total, short, leverage = BOOKS[book]
+    rng, n_symbols, volatility = np.random.default_rng(seed), 2 + seed % 5, 0.2 if seed < 6 else 0.02
+    panel = {"ABCDEF"[k]: plain.random_bars(100 * seed + k, n_bars, volatility) for k in range(n_symbols)}
+    parts = rng.dirichlet(np.ones(n_symbols), n_bars) * rng.choice([0.0, 1.0], (n_bars, n_symbols), p=[0.2, 0.8])
+    parts *= total / np.maximum(parts.sum(axis=1, keepdims=True), 1e-3)
+    sides = rng.choice([-1.0, 1.0], parts.shape) if short else 1.0
+    weights = np.repeat(parts * sides, rng.integers(1, 7, n_bars), axis=0)[:n_bars]
+    weights[: seed % 4] = 0.0
+    tradable = rng.random(n_bars) > 0.2 if seed % 4 == 1 else np.ones(n_bars, dtype=bool)
+    return Shared(panel, weights, tradable, leverage)
+
+
+def simulate_portfolio(run, fill, costs, rebalance):
+    """The kernel on a random run."""
+    index = next(iter(run.panel.values())).index
+    due, band = portfolio._due(run.weights, rebalance, index), rebalance if isinstance(rebalance, float) else np.inf
+    terms = _kernels.Terms(**{"cash_rate": 0.0, "borrow_rate": 0.0, **costs}, leverage=run.leverage, band=band)
+    prices = run.column("Open"), run.column("Close")
+    return _kernels.simulate_portfolio(*prices, run.weights, due, run.tradable, FILLS[fill], terms)
+
+
+def twin_portfolio(run, fill, costs, rebalance):
+    return plain.simulate_portfolio(
+        run.panel,
+        run.rows,
+        fill=fill,
+        rebalance=rebalance,
+        tradable=run.tradable,
+        leverage=run.leverage,
+        **costs,
+    )
+
+
+def by_symbol(fills, symbols, reasons=True):
+    """Fills of the kernel as the twin writes them."""
+    ledger = [(symbols[int(row[_kernels.FILL_SYMBOL])], *rows([row[:6]])[0]) for row in fills]
+    return ledger if reasons else [row[:-1] for row in ledger]
+
+
+@pytest.mark.parametrize("rebalance", REBALANCES)
+@pytest.mark.parametrize("costs", SHARED_COSTS.values(), ids=SHARED_COSTS.keys())
+@pytest.mark.parametrize("fill", FILLS)
+def test_simulate_portfolio_keeps_the_account_of_its_twin(fill, costs, rebalance):
+    for seed, book in enumerate([*BOOKS, *BOOKS]):
+        run = shared(seed, book)
+        equity, units, fills, financing = simulate_portfolio(run, fill, costs, rebalance)
+        expected = twin_portfolio(run, fill, costs, rebalance)
+        np.testing.assert_allclose(equity, expected[0], rtol=1e-9, atol=1e-8)
+        np.testing.assert_allclose(units, [list(row.values()) for row in expected[1]], rtol=1e-9, atol=1e-10)
+        assert_same(by_symbol(fills, list(run.panel), False), [(s, *fill[:-1]) for s, fill in expected[2]])
+        assert financing == pytest.approx(expected[3], rel=1e-9, abs=1e-9)
+
+
+def test_random_portfolios_hold_what_the_twins_are_to_be_compared_on():
+    """Ruin, both sides, changes of side, accounts used to the last, and waiting all occur."""
+    ruins = shorts = reversed_ = used_up = waited = 0
+    for (seed, book), fill in itertools.product(enumerate([*BOOKS, *BOOKS]), FILLS):
+        run = shared(seed, book)
+        equity, units, fills, _ = simulate_portfolio(run, fill, SHARED_COSTS["all"], None)
+        bar, symbol = fills[:, _kernels.FILL_BAR].astype(int), fills[:, _kernels.FILL_SYMBOL].astype(int)
+        ruins += ruined(equity) >= 0
+        shorts += (units < 0.0).any()
+        reversed_ += len(fills) - len(set(zip(bar, symbol, strict=True)))
+        left = equity - (units * run.column("Close")).sum(axis=1)
+        used_up += np.count_nonzero(np.abs(left[5:]) < 1e-9 * equity[5:])
+        waited += np.count_nonzero(~run.tradable)
+    assert min(ruins, shorts, reversed_, used_up, waited) >= 3
+
+
+@pytest.mark.parametrize("book", BOOKS)
+@pytest.mark.parametrize("fill", FILLS)
+def test_equity_of_a_portfolio_is_the_money_left_by_its_fills_and_the_units_held(fill, book):
+    """And the units held are those of the fills."""
+    for seed in range(6, 12):
+        run, costs = shared(seed, book), {**SHARED_COSTS["all"], "cash_rate": 0.0, "borrow_rate": 0.0}
+        equity, units, fills, _ = simulate_portfolio(run, fill, costs, "week")
+        spent, bought = np.zeros(60), np.zeros_like(units)
+        for bar, traded, price, fee, held, _, symbol in fills:
+            spent[int(bar) :] += traded * price + fee
+            bought[int(bar) :, int(symbol)] += traded
+            assert bought[int(bar), int(symbol)] == pytest.approx(held, abs=1e-9)
+        worth = costs["cash"] - spent + (units * run.column("Close")).sum(axis=1)
+        assert equity[1:].tolist() == pytest.approx(worth[1:].tolist(), rel=1e-9)
+        np.testing.assert_allclose(units, bought, rtol=1e-9, atol=1e-9)
+
+
+def test_ledger_of_a_portfolio_has_room_for_a_change_of_every_side_on_every_bar_and_the_ruin():
+    """Five symbols: 5 fills to open, 10 for each of 8 reversals, and 5 in ruin."""
+    close = np.vstack([np.full((9, 5), 100.0), np.full((1, 5), 500.0)])
+    weights = 0.2 * np.array([-1.0, 1.0] * 4 + [-1.0, -1.0])[:, None] * np.ones(5)
+    terms = _kernels.Terms(**FREE, leverage=1.0, cash_rate=0.0, borrow_rate=0.0, band=np.inf)
+    due, tradable = np.arange(10) < 9, np.ones(10, dtype=bool)
+    equity, _, fills, _ = _kernels.simulate_portfolio(close, close, weights, due, tradable, _kernels.CLOSE, terms)
+    assert (len(fills), ruined(equity)) == (5 + 10 * 8 + 5, 9)
+    assert fills[-5:, _kernels.FILL_SYMBOL].tolist() == [0.0, 1.0, 2.0, 3.0, 4.0]
+    assert fills[-5:, _kernels.FILL_REASON].tolist() == [_kernels.RUIN] * 5
+
+
 # ---- compiled or not, and compiled once ------------------------------------------------------------------------------
 
 
@@ -246,6 +383,10 @@ def digest():
                     trades = _kernels.pair_trades(fills, 59, close[-1])
                     seen.update(b"".join(part.tobytes() for part in (equity, units, fills, trades)))
                     seen.update(str(financing).encode())
+                run = shared(seed, list(BOOKS)[seed])
+                for rebalance in (None, "bar", 0.05):
+                    *parts, financing = simulate_portfolio(run, fill, SHARED_COSTS["all, whole units"], rebalance)
+                    seen.update(b"".join(part.tobytes() for part in parts) + str(financing).encode())
     return seen.hexdigest()
 
 

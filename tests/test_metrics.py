@@ -21,6 +21,7 @@ from backgrid.metrics import (
     format_metric,
     format_value,
     group_metrics,
+    line,
     returns_of,
 )
 
@@ -226,9 +227,9 @@ def test_half_the_benchmark_captures_half_of_it_on_both_sides():
 def test_capture_of_many_bars_stays_in_the_range_of_floats():
     """100,000 bars of 1 % against 2 %: their products have 432 and 860 digits."""
     benchmark = np.full(100_000, 0.02)
-    half = METRICS["up_capture"].function(benchmark / 2, benchmark)
-    assert half == pytest.approx(0.5)
-    assert METRICS["down_capture"].function(-benchmark / 2, -benchmark) == pytest.approx(0.5)
+    up, down = (np.log(1.0 + np.array([b / 2, b])) for b in (benchmark, -benchmark))
+    assert METRICS["up_capture"].function(up, line(benchmark)) == pytest.approx(0.5)
+    assert METRICS["down_capture"].function(down, line(-benchmark)) == pytest.approx(0.5)
 
 
 def test_financing_is_nothing_where_the_engine_gives_none():
@@ -277,7 +278,7 @@ def test_account_that_never_trades_has_zeros_and_undefined_ratios():
 def test_equal_returns_have_no_ratio_though_their_computed_deviations_are_not_zero(step):
     returns = np.full(60, step)
     assert math.isnan(calculate_sharpe_ratio(returns))
-    assert math.isnan(METRICS["skew"].function(returns)) and math.isnan(METRICS["kurtosis"].function(returns))
+    assert all(math.isnan(METRICS[name].function(line(returns))) for name in ("skew", "kurtosis"))
 
 
 @pytest.mark.parametrize(
@@ -401,15 +402,15 @@ def test_sharpe_does_not_depend_on_the_size_of_the_returns(basis_points, power):
 def test_measures_against_a_benchmark_follow_the_size_of_a_position(basis_points, power):
     """A share of the same account has that share's beta and deviations, and the same Treynor and R squared."""
     share, benchmark = 2.0**power, np.array([n / 10_000 for n in basis_points])
-    of = {name: METRICS[name].function for name in ("beta", "treynor", "r_squared", "downside_deviation", "sortino")}
     excess = np.roll(benchmark, 1)
-    for name in ("beta", "treynor", "r_squared"):
-        settings = (252,) if name == "treynor" else ()
-        whole, part = (of[name](e, benchmark, *settings) for e in (excess, share * excess))
-        if not math.isnan(part):
-            assert part == pytest.approx(whole * (share if name == "beta" else 1.0), rel=1e-9, abs=1e-9), name
-    assert of["downside_deviation"](share * excess, 252) == pytest.approx(share * of["downside_deviation"](excess, 252))
-    assert of["sortino"](share * excess, 252) == pytest.approx(of["sortino"](excess, 252), nan_ok=True)
+    whole, part = (
+        run(equity=np.cumprod([1.0, *(1.0 + by * excess)]), benchmark=benchmark, positions=np.ones(excess.size + 1))
+        for by in (1.0, share)
+    )
+    for name in ("beta", "treynor", "r_squared", "downside_deviation", "sortino"):
+        expected = whole[name] * (share if name in ("beta", "downside_deviation") else 1.0)
+        if not math.isnan(part[name]):
+            assert part[name] == pytest.approx(expected, rel=1e-6, abs=1e-9), name
 
 
 @given(st.lists(st.integers(-9000, 9000), min_size=1, max_size=20), st.floats(0.01, 100.0))
@@ -497,7 +498,7 @@ def test_metric_states_its_formula_and_basis(name):
 def test_every_argument_of_a_metric_is_explained_at_the_head_of_the_module():
     explained = inspect.getdoc(metrics_module)
     for name in {argument for entry in METRICS.values() for argument in entry.arguments}:
-        assert name.removeprefix("sorted_").removesuffix("_excess") in explained
+        assert name in METRICS or name.removeprefix("sorted_").removesuffix("_excess") in explained
 
 
 def test_groups_hold_every_metric_once():

@@ -1,11 +1,13 @@
 """A request holds only what can be run: every field bounded, unknown ones refused, wrong ones named."""
 
 import datetime as dt
+import inspect
 import json
 
 import pydantic
 import pytest
 
+from backgrid.engine import run_backtest
 from backgrid.errors import ParameterError
 from backgrid.models import BacktestRequest, BacktestResponse, JobStatus, StrategyType, build_request
 from backgrid.strategies import STRATEGIES
@@ -18,16 +20,13 @@ def test_request_needs_a_symbol_only():
     assert (request.symbol, request.strategy, request.params) == ("AAPL", StrategyType.MA_CROSSOVER, {})
     assert (request.start, request.end, request.interval, request.source) == (None, None, "1d", None)
     assert request.adjusted
-    assert request.costs() == {
-        "fill": "next_open",
-        "fees": 0.0,
-        "slippage": 0.0,
-        "fixed_fee": 0.0,
-        "cash": 100_000.0,
-        "whole_units": False,
-        "risk_free": 0.0,
-        "periods_per_year": None,
-    }
+
+
+def test_terms_of_a_request_are_those_of_run_backtest_with_its_defaults():
+    parameters = inspect.signature(run_backtest).parameters
+    others = {"prices", "strategy", "params", "benchmark"}
+    usual = {name: parameter.default for name, parameter in parameters.items() if name not in others}
+    assert BacktestRequest(symbol="AAPL").terms() == usual
 
 
 def test_request_of_the_specification_is_read():
@@ -35,7 +34,8 @@ def test_request_of_the_specification_is_read():
     assert request.start == dt.date(2020, 1, 1)
 
 
-def test_request_comes_back_from_its_json():
+@pytest.mark.parametrize("rebalance", [None, "week", 0.05])
+def test_request_comes_back_from_its_json(rebalance):
     request = BacktestRequest(
         symbol="BRK-B",
         strategy="buy_and_hold",
@@ -44,6 +44,8 @@ def test_request_comes_back_from_its_json():
         end="2023-12-31",
         fees=0.001,
         periods_per_year=365,
+        stop_loss=0.1,
+        rebalance=rebalance,
     )
     back = BacktestRequest.model_validate_json(request.model_dump_json())
     assert back == request
@@ -65,16 +67,52 @@ def test_illegal_symbol_is_refused(symbol):
         BacktestRequest(symbol=symbol)
 
 
+AT_THE_BOUNDS = {
+    "fees": [0.0, 0, 0.999],
+    "slippage": [0.0, 0.999],
+    "fixed_fee": [0.0, 1e9],
+    "cash": [1e-9, 1, 1e15],
+    "stop_loss": [None, 1e-9, 0.999],
+    "take_profit": [None, 1e-9, 1, 1e6],
+    "trailing_stop": [None, 1e-9, 0.999],
+    "sizing": ["fraction"],
+    "size": [None, 1e-9, 1, 1e15],
+    "lookback": [2, 1_000_000],
+    "leverage": [1e-9, 1, 1000.0],
+    "rebalance": [None, "bar", "week", "month", 1e-9, 0.999],
+    "cash_rate": [-0.999, 0, 10.0],
+    "borrow_rate": [0.0, 100.0],
+    "risk_free": [-0.999, 10.0],
+    "periods_per_year": [None, 1e-9, 252, 1e7],
+    "whole_units": [True, False],
+    "fill": ["next_open", "close", "next_close"],
+}
+
+
+@pytest.mark.parametrize(("field", "good"), AT_THE_BOUNDS.items(), ids=AT_THE_BOUNDS.keys())
+def test_term_at_its_bound_passes_and_can_be_run(aapl, field, good):
+    for value in good:
+        request = BacktestRequest(symbol="AAPL", **{field: value})
+        assert request.terms()[field] == value
+        run_backtest(aapl, [1.0] * len(aapl), **request.terms())
+
+
+def test_every_term_is_tried_at_its_bounds():
+    assert AT_THE_BOUNDS.keys() == BacktestRequest(symbol="AAPL").terms().keys()
+
+
+@pytest.mark.parametrize(
+    ("sizing", "with_"),
+    [("units", {}), ("cash", {"rebalance": "week"}), ("volatility", {"rebalance": 0.1}), ("risk", {"stop_loss": 0.1})],
+)
+def test_rule_of_size_passes_with_what_it_needs_and_can_be_run(aapl, sizing, with_):
+    request = BacktestRequest(symbol="AAPL", sizing=sizing, size=0.5, **with_)
+    assert run_backtest(aapl, "buy_and_hold", **request.terms()).settings["sizing"] == sizing
+
+
 @pytest.mark.parametrize(
     ("field", "good"),
     [
-        ("fees", [0.0, 0, 0.999]),
-        ("slippage", [0.0, 0.999]),
-        ("fixed_fee", [0.0, 1e9]),
-        ("cash", [1e-9, 1, 1e15]),
-        ("risk_free", [-0.999, 10.0]),
-        ("periods_per_year", [None, 1e-9, 252, 1e7]),
-        ("fill", ["next_open", "close", "next_close"]),
         ("interval", ["1m", "1h", "1d", "1wk", "3mo"]),
         ("strategy", ["ma_crossover", StrategyType.BUY_AND_HOLD]),
         ("source", [None, "yahoo", "x" * 1000]),
@@ -96,6 +134,16 @@ def test_value_at_its_bound_passes(field, good):
         ("cash", [0.0, -1.0, 1.1e15, "100", float("inf")]),
         ("risk_free", [-1.0, 10.1, float("nan")]),
         ("periods_per_year", [0.0, -1.0, 1.1e7, float("inf")]),
+        ("stop_loss", [0.0, -0.1, 1.0, 5, "5%", True, float("nan")]),
+        ("take_profit", [0.0, -0.1, 1.1e6, "0.1", float("inf")]),
+        ("trailing_stop", [0.0, -0.1, 1.0, [0.1], float("nan")]),
+        ("sizing", ["units ", "Fraction", "", None, 1]),
+        ("size", [0.0, -1.0, 1.1e15, "1", float("inf")]),
+        ("lookback", [1, 0, -5, 20.0, 1_000_001, "60", None, True]),
+        ("leverage", [0.0, -1.0, 1001.0, None, "2", float("inf")]),
+        ("rebalance", ["weekly", "", "0.1", 0.0, 0, 1, -0.1, True, [], float("nan")]),
+        ("cash_rate", [-1.0, 10.1, None, float("nan")]),
+        ("borrow_rate", [-0.1, 100.1, None, float("nan")]),
         ("whole_units", [1, 0, "true", None]),
         ("adjusted", [1, "yes"]),
         ("fill", ["open", "", None, 0]),
@@ -126,6 +174,30 @@ def test_end_before_start_is_refused_with_both_dates():
     assert BacktestRequest(symbol="AAPL", start="2023-01-01", end="2023-01-01").start == dt.date(2023, 1, 1)
 
 
+TOGETHER = [
+    ({"sizing": "units"}, "sizing='units' needs a size"),
+    ({"sizing": "risk", "size": 1.0, "stop_loss": 0.1}, "size must be a number above 0 and below 1, got 1.0"),
+    ({"sizing": "risk", "size": 0.01}, "sizing='risk' needs a stop_loss or a trailing_stop"),
+    ({"sizing": "risk", "size": 0.01, "take_profit": 0.1}, "sizing='risk' needs a stop_loss or a trailing_stop"),
+    (
+        {"sizing": "units", "size": 9.0, "rebalance": "week"},
+        "rebalance='week' holds a weight, which sizing='units' has",
+    ),
+    ({"sizing": "cash", "size": 9.0, "rebalance": 0.1}, "rebalance=0.1 holds a weight, which sizing='cash' has not"),
+]
+
+
+@pytest.mark.parametrize(("fields", "said"), TOGETHER)
+def test_terms_that_do_not_go_together_are_refused_in_the_words_of_the_engine(aapl, fields, said):
+    with pytest.raises(pydantic.ValidationError, match=said):
+        BacktestRequest(symbol="AAPL", **fields)
+    with pytest.raises(ParameterError) as refused:
+        build_request(symbol="AAPL", **fields)
+    with pytest.raises(ParameterError, match=said) as by_the_engine:
+        run_backtest(aapl, **fields)
+    assert str(refused.value) == str(by_the_engine.value)
+
+
 def test_request_is_frozen():
     with pytest.raises(pydantic.ValidationError, match="frozen"):
         BacktestRequest(symbol="AAPL").fees = 0.5
@@ -135,6 +207,12 @@ def test_every_field_is_described_in_the_schema():
     fields = BacktestRequest.model_json_schema()["properties"]
     assert all(field.get("description") for field in fields.values())
     assert BacktestRequest.model_json_schema()["additionalProperties"] is False
+
+
+def test_schema_has_both_ways_to_rebalance():
+    words, drift, never = BacktestRequest.model_json_schema()["properties"]["rebalance"]["anyOf"]
+    assert words["enum"] == ["bar", "week", "month"] and never == {"type": "null"}
+    assert drift == {"type": "number", "exclusiveMinimum": 0.0, "exclusiveMaximum": 1.0}
 
 
 # ---- requests built by a door ----------------------------------------------------------------------------------------
@@ -155,6 +233,9 @@ def test_built_request_is_the_request():
         ({"symbol": "AAPL", "strategy": "ma_crosover"}, "unknown strategy 'ma_crosover'; did you mean 'ma_crossover'?"),
         ({"symbol": "AAPL", "fees": 2.0}, "fees: Input should be less than 1, got 2.0"),
         ({"symbol": "AAPL", "fees": "0.1"}, "fees: Input should be a valid number, got '0.1'"),
+        ({"symbol": "AAPL", "stop_loss": 5}, "stop_loss: Input should be less than 1, got 5"),
+        ({"symbol": "AAPL", "rebalance": "weekly"}, "unknown rebalance 'weekly'; did you mean 'week'?"),
+        ({"symbol": "AAPL", "rebalance": 2}, "rebalance must be a number above 0 and below 1, got 2"),
         ({"symbol": "AAPL", "params": {"a b": 1}}, "params.a b"),
         ({"symbol": "AAPL", "start": "2023", "end": "2022"}, "must be a date such as 2023-12-31, got '2023'"),
         ({"symbol": "AAPL", "start": "2023-01-02", "end": "2023-01-01"}, "end 2023-01-01 is before start 2023-01-02"),

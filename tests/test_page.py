@@ -14,6 +14,7 @@ import pytest
 from backgrid import page
 from backgrid.data import fetch_ohlcv
 from backgrid.engine import run_backtest
+from backgrid.errors import ParameterError
 from backgrid.metrics import METRICS, format_metric
 from backgrid.result import BacktestResult
 
@@ -61,6 +62,7 @@ PIECES = {
     "data": lambda prices, result: page.data(prices),
     "monthly_returns": lambda prices, result: page.monthly_returns(result),
     "trades": lambda prices, result: page.trades(result),
+    "stress": lambda prices, result: page.stress(result),
     "metrics": lambda prices, result: page.metrics(result),
     "provenance": lambda prices, result: page.provenance(result),
 }
@@ -124,7 +126,7 @@ def test_no_text_becomes_markup(piece):
     prices, result = run("one_losing_trade")
     facts = {"source": HOSTILE, "interval": HOSTILE, "adjusted": True, "snapshot": HOSTILE, "notes": [HOSTILE]}
     hostile = dataclasses.replace(
-        result, symbol=HOSTILE, strategy=HOSTILE, params={HOSTILE: HOSTILE}, data=facts, prices_hash=HOSTILE
+        result, symbol=HOSTILE, strategy=HOSTILE, params={HOSTILE: HOSTILE}, data=facts, hashed=lambda: HOSTILE
     )
     prices = prices.copy()
     prices.attrs = {"symbol": HOSTILE, **facts}
@@ -445,3 +447,74 @@ def test_orders_left_at_their_default_are_those_of_run_backtest():
     assert {name: usual for name, (usual, _) in page.ORDERS.items() if name != "size"} == {
         name: defaults[name].default for name in page.ORDERS if name != "size"
     }
+
+
+# ---- other terms -----------------------------------------------------------------------------------------------------
+
+
+def stressed(*run):
+    """Rows of the table by case, and the sentence below it."""
+    shown = page.stress(run_backtest(*run[:2], **run[2]))
+    head, *body = rows(shown)
+    assert head == ["Case", "Total return", "CAGR", "Sharpe", "Max drawdown", "Trades"]
+    return {case: cells for case, *cells in body}, words(
+        "".join(ElementTree.tostring(parsed(shown).find("p"), "unicode"))
+    )
+
+
+def test_cases_are_shown_with_their_terms_and_numbers():
+    _, result = run("daily")
+    table = result.stress()
+    shown = {case: cells for case, *cells in rows(page.stress(result))[1:]}
+    assert list(shown)[:4] == [
+        *["as run: filled at the next open, 0.1 % a side", "one bar later"],
+        *["filled at the next close", "filled at the close"],
+    ]
+    assert list(shown)[4:6] == ["twice the costs: 0.2 % a side", "without costs"]
+    assert list(shown)[6].startswith("break-even cost: ")
+    names = ("total_return", "cagr", "sharpe", "max_drawdown", "n_trades")
+    for cells, (_, row) in zip(shown.values(), table.iterrows(), strict=True):
+        assert cells == [words(format_metric(name, row[name])) for name in names]
+
+
+@pytest.mark.parametrize(
+    ("close", "target", "said"),
+    [
+        ([100.0, 100.0, 110.0, 110.0], [0.0, 1.0, 0.0, 0.0], "It earns nothing at 4.76 % a side."),
+        ([100.0, 100.0, 100.001, 100.0], [0.0, 1.0, 0.0, 0.0], "It earns nothing at 0.0005 % a side."),
+        ([100.0, 100.0, 90.0, 90.0], [0.0, 1.0, 0.0, 0.0], "It loses even without trading costs."),
+        ([100.0, 100.0, 100.0, 110.0], [0.0, 1.0, 0.0, 0.0], "It earns nothing even without trading costs."),
+        ([100.0, 110.0, 120.0, 130.0], [0.0, 0.0, 0.0, 0.0], "It never trades, whatever the costs."),
+        ([100.0, 210.0, 210.0, 210.0], [1.0, 1.0, 1.0, 1.0], "It gains at any cost below 100 % a side."),
+    ],
+)
+def test_sentence_says_at_what_cost_nothing_is_earned(close, target, said):
+    """10 % is earned at 1 + 10 % = (1 + f) / (1 - f), so f = 1 / 21."""
+    cases, sentence = stressed(course(close), target, {"fill": "close"})
+    assert sentence == said
+    assert any(case.startswith("break-even") for case in cases) == ("at 4.76" in said or "at 0.0005" in said)
+
+
+@pytest.mark.parametrize(
+    ("costs", "as_run", "twice"),
+    [
+        ({}, "without costs", "twice the costs"),
+        ({"fees": 0.00025, "slippage": 0.0005}, "0.075 % a side", "twice the costs: 0.15 % a side"),
+        ({"fixed_fee": 2.5}, "2.5 a fill", "twice the costs: 5 a fill"),
+    ],
+    ids=repr,
+)
+def test_cases_name_what_is_charged(costs, as_run, twice):
+    cases, _ = stressed(course([100.0, 100.0, 110.0, 110.0]), [0.0, 1.0, 0.0, 0.0], {"fill": "close", **costs})
+    assert next(iter(cases)) == f"as run: filled at the close that decided them, {as_run}"
+    assert twice in cases and "without costs" in cases
+
+
+def test_very_small_costs_are_written_out():
+    shown = words(page.summary(run_backtest(plain.random_bars(1), fees=1e-9)))
+    assert "0.0000001 % a side:" in shown
+
+
+def test_stress_of_a_result_read_from_json_says_why_there_is_none():
+    with pytest.raises(ParameterError, match="a result read from JSON"):
+        page.stress(BacktestResult.from_json(run("daily")[1].to_json()))

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import itertools
 import json
+import logging
 import os
 import re
 import subprocess
@@ -154,6 +155,46 @@ def test_recorded_result_is_what_run_backtest_gives():
     assert (finished().path / "result.json").read_text() == expected.to_json() + "\n"
 
 
+ORDERS = [
+    ({"strategy": "macd", "signal_window": 5}, {"stop_loss": 0.1, "rebalance": 0.05}),
+    (
+        {"strategy": "rsi_reversion", "window": 10, "lower": 35.0},
+        {"sizing": "risk", "size": 0.02, "trailing_stop": 0.1, "rebalance": "month", "leverage": 1.5},
+    ),
+]
+
+
+@pytest.mark.parametrize(("named", "orders"), ORDERS, ids=["macd", "rsi_reversion"])
+def test_report_of_a_strategy_with_orders_is_what_run_backtest_gives_and_shows_them(tmp_path, caplog, named, orders):
+    report = run_report(parameters={**named, **orders}, out=tmp_path)
+    params = {name: value for name, value in named.items() if name != "strategy"}
+    expected = run_backtest(
+        fetch_ohlcv("AAPL", source="sample"), named["strategy"], params=params, fees=0.001, **orders
+    )
+    assert report.result == expected and len(expected.trades) > 5
+    recorded = json.loads((report.path / "result.json").read_text())["settings"]
+    assert {name: recorded[name] for name in orders} == orders
+    cells = [element.text for element in Page(report.html.read_text(encoding="utf-8")).all("th", "td")]
+    for name, value in {**params, **orders}.items():
+        assert cells[cells.index(name) + 1] == (value if isinstance(value, str) else f"{value:g}")
+    assert caplog.records == []  # papermill would call each parameter that may be None unknown
+
+
+def test_word_of_papermill_about_others_is_heard(caplog):
+    finished()
+    logging.getLogger("papermill").warning("Passed unknown parameter: x")
+    assert len(caplog.records) == 1
+
+
+def test_report_asks_whether_the_result_survives_other_terms():
+    page = finished_page()
+    (heading,) = [e for e in page.all("h2") if e.text.startswith("Does it survive its assumptions?")]
+    following = page.elements[page.elements.index(heading) :]
+    table = next(element for element in following if element.name == "table").text
+    for case in ("one bar later", "filled at the next close", "twice the costs"):
+        assert case in table
+
+
 def test_provenance_names_everything_that_determines_the_report():
     provenance = json.loads((finished().path / "provenance.json").read_text())
     assert provenance["template_sha256"] == hashlib.sha256(TEMPLATE.read_bytes()).hexdigest()
@@ -190,6 +231,7 @@ def test_request_of_a_lower_case_symbol_is_the_same_request(no_run, tmp_path):
 
 def test_another_request_is_another_folder(no_run, tmp_path):
     requests = [{}, {"fees": 0.002}, {"fast_window": 5}, {"strategy": "buy_and_hold"}, {"end": "2024-01-02"}]
+    requests += [{"stop_loss": 0.1}, {"stop_loss": 0.2}, {"rebalance": "week"}, {"rebalance": 0.1}]
     assert len({run_report(parameters=request, out=tmp_path).path for request in requests}) == len(requests)
 
 
@@ -360,7 +402,23 @@ def test_out_that_is_a_file_is_refused(no_run, template, tmp_path):
         ({"source": "sampel"}, ParameterError, "did you mean 'sample'"),
         ({"fast_window": 50, "slow_window": 20}, ParameterError, "fast_window 50 must be below slow_window 20"),
         ({"fast_window": 50, "slow_window": 50}, ParameterError, "fast_window 50 must be below slow_window 50"),
-        ({"strategy": "buy_and_hold", "fast_window": 5}, ParameterError, "buy_and_hold has no parameter fast_window"),
+        ({"strategy": "buy_and_hold", "fast_window": 5}, ParameterError, "buy_and_hold has no parameter 'fast_window'"),
+        (
+            {"strategy": "momentum", "fast_window": 5},
+            ParameterError,
+            "has no parameter 'fast_window'; did you mean 'win",
+        ),
+        ({"window": 14}, ParameterError, "ma_crossover has no parameter 'window'"),
+        ({"strategy": "rsi_reversion", "lower": 80.0}, ParameterError, "lower 80 must be below upper 70"),
+        ({"stop_loss": 5.0}, ParameterError, "stop_loss: Input should be less than 1, got 5.0"),
+        ({"stop_loss": "5%"}, ParameterError, "stop_loss must be a number, got '5%'"),
+        ({"lookback": 1}, ParameterError, "lookback"),
+        ({"leverage": 0.0}, ParameterError, "leverage"),
+        ({"sizing": "units"}, ParameterError, "sizing='units' needs a size"),
+        ({"sizing": "risk", "size": 0.01}, ParameterError, "sizing='risk' needs a stop_loss or a trailing_stop"),
+        ({"rebalance": "weekly"}, ParameterError, "unknown rebalance 'weekly'; did you mean 'week'"),
+        ({"rebalance": True}, ParameterError, "rebalance must be text or a number, got True"),
+        ({"rebalance": 1.5}, ParameterError, "rebalance must be a number above 0 and below 1, got 1.5"),
         ({"fast_window": 0}, ParameterError, "fast_window must be at least 1 bar, got 0"),
         ({"fast_window": -5}, ParameterError, "fast_window must be at least 1 bar, got -5"),
         ({"fast_window": 2.5}, ParameterError, "fast_window must be a whole number, got 2.5"),
@@ -385,6 +443,18 @@ def test_bad_request_is_refused_with_nothing_written(no_kernel, tmp_path, reques
     with pytest.raises(error, match=re.escape(said)):
         run_report(parameters=request_, out=tmp_path / "out")
     assert listing(tmp_path) == []
+
+
+def test_parameter_given_as_none_is_left_to_the_strategy(no_run, tmp_path):
+    request = {"strategy": "momentum", "fast_window": None, "window": None, "stop_loss": None}
+    assert run_report(parameters=request, out=tmp_path / "out").path.is_dir()
+
+
+def test_parameter_that_a_template_has_for_itself_may_be_called_as_one_of_another_strategy(no_run, template, tmp_path):
+    declared = (
+        "symbol: str = 'AAPL'\nsource: str = 'sample'\nstrategy: str = 'ma_crossover'\nwindow: int = 63  # of a chart"
+    )
+    assert run_report(template(parameters=declared), {"window": 21}, out=tmp_path / "out").path.is_dir()
 
 
 @pytest.mark.parametrize(

@@ -108,8 +108,8 @@ def refuse(constant):
 
 def test_json_is_strict_and_holds_every_field(result):
     body = json.loads(result.to_json(), parse_constant=refuse)
-    names = {field.name for field in dataclasses.fields(BacktestResult)} - {"booked", "again"}
-    assert names | {"trades", "time"} <= set(body)
+    names = {field.name for field in dataclasses.fields(BacktestResult)} - {"booked", "again", "hashed"}
+    assert names | {"trades", "time", "prices_hash"} <= set(body)
     assert body["equity"] == result.equity.tolist() and list(body["metrics"]) == list(result.metrics)
     assert list(body["trades"]) == TRADES and body["time"][0] == "2023-01-03T00:00:00"
 
@@ -327,3 +327,32 @@ def test_conventions_are_of_the_closed_trades_and_of_this_run(aapl):
     for name in ("sharpe", "win_rate", "profit_factor", "sqn"):
         assert table.loc[(name, "backgrid"), "value"] == pytest.approx(result.metrics[name], nan_ok=True)
     assert table.loc[("sharpe", "quantstats"), "value"] > table.loc[("sharpe", "backgrid"), "value"]  # no cash return
+
+
+# ---- run again and set beside another --------------------------------------------------------------------------------
+
+
+def test_stress_runs_the_same_signals_on_other_terms(result):
+    """The cases stand in test_stress.py."""
+    table = result.stress()
+    assert table.loc["as run", ["total_return", "n_trades"]].tolist() == [
+        result.metrics[name] for name in ("total_return", "n_trades")
+    ]
+    assert table.loc["one bar later", "total_return"] == result.again(delay=1).metrics["total_return"]
+
+
+def test_stress_of_a_result_read_from_json_is_refused(result):
+    with pytest.raises(ParameterError, match="run the backtest, then stress"):
+        there_and_back(result).stress()
+
+
+def test_compare_says_whether_another_result_is_the_same(aapl, result):
+    """What it says where they differ stands in test_comparison.py."""
+    assert result.compare(there_and_back(result)).identical
+    compared = result.compare(run_backtest(aapl, params={"fast_window": 6, "slow_window": 20}, fees=0.001))
+    assert compared.parameters.to_dict("index") == {"fast_window": {"ours": 5, "theirs": 6}}
+
+
+def test_compare_with_anything_else_is_refused(result):
+    with pytest.raises(ParameterError, match="compared with another result, got None"):
+        result.compare(None)

@@ -544,10 +544,25 @@ def test_value_of_the_type_of_the_default_passes_and_none_takes_any(params):
     assert complete_params(every_type, params).items() >= params.items()
 
 
-def test_of_the_parameters_offered_those_the_strategy_has_are_taken():
-    offered = {"fast_window": 5, "slow_window": 9, "lookback": 7}
-    assert select_params("ma_crossover", **offered) == {"fast_window": 5, "slow_window": 9}
-    assert select_params("buy_and_hold", **offered) == {}
+def test_parameters_that_are_offered_are_taken_and_none_stands_for_the_default():
+    assert select_params("macd", fast_window=5, slow_window=None, window=None) == {"fast_window": 5}
+    assert select_params("bollinger_reversion", window=10, width=1) == {"window": 10, "width": 1}
+    assert select_params("buy_and_hold", fast_window=None) == {}
+
+
+@pytest.mark.parametrize(
+    ("strategy", "offered", "said"),
+    [
+        ("momentum", {"fast_window": 10}, "momentum has no parameter 'fast_window'; did you mean 'window'"),
+        ("ma_crossover", {"fast_window": 10, "signal_window": 9}, "ma_crossover has no parameter 'signal_window'"),
+        ("buy_and_hold", {"window": 0}, "buy_and_hold has no parameter 'window'; known: none"),
+        ("macd", {"fast_window": 2.5}, "fast_window must be a whole number, got 2.5"),
+        ("mcad", {"fast_window": 2}, "unknown strategy 'mcad'; did you mean 'macd'"),
+    ],
+)
+def test_parameter_that_the_strategy_does_not_have_is_refused(strategy, offered, said):
+    with pytest.raises(ParameterError, match=said):
+        select_params(strategy, **offered)
 
 
 def test_signature_is_read_once_however_often_it_is_asked_for(aapl, monkeypatch):

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import re
 from decimal import Decimal
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import numpy as np
 import pytest
 
 from backgrid.errors import ParameterError
+from backgrid.models import BacktestRequest, StrategyType
+from backgrid.strategies import get_strategy, strategy_defaults
 from backgrid.templates import (
     Parameter,
     check_parameters,
@@ -27,6 +30,8 @@ DECLARED = {
     "windows": Parameter("list", [], ""),
     "more": Parameter("dict", {}, ""),
     "limit": Parameter("int | None", None, ""),
+    "most": Parameter("float | None", 0.5, ""),
+    "rhythm": Parameter("str | float | None", None, ""),
 }
 
 
@@ -100,6 +105,7 @@ def test_declaration_has_type_default_and_meaning(template):
         "windows: list = [\n    1,\n    2,\n]  # bars\n"
         "note: str = '# no comment'\n"
         "limit: int | None = None  # bars, none for all\n"
+        "rhythm: str | float = 0.5  # a word or a fraction\n"
         "plain = True  # without a type"
     )
     assert read_parameters(template(source)) == {
@@ -108,6 +114,7 @@ def test_declaration_has_type_default_and_meaning(template):
         "windows": Parameter("list", [1, 2], "bars"),
         "note": Parameter("str", "# no comment", ""),
         "limit": Parameter("int | None", None, "bars, none for all"),
+        "rhythm": Parameter("str | float", 0.5, "a word or a fraction"),
         "plain": Parameter("bool", True, "without a type"),
     }
 
@@ -128,6 +135,7 @@ def test_source_may_be_written_as_lines(template):
         "a.b = 1",
         "a, b = 1, 2",
         "a: set = {1}",
+        "a: int | str = 1",
         "a: float = 'open",
         "a: list = [1,",
         "  a: int = 1\n b: int = 2",
@@ -204,6 +212,12 @@ def test_file_that_is_no_notebook_is_refused(tmp_path, content):
         ("more", {"a": {"b": None}}, {"a": {"b": None}}),
         ("limit", None, None),
         ("limit", 5, 5),
+        ("most", None, None),
+        ("rhythm", None, None),
+        ("rhythm", "week", "week"),
+        ("rhythm", 0.05, 0.05),
+        ("rhythm", 1, 1.0),
+        ("rhythm", np.float64(0.5), 0.5),
     ],
 )
 def test_value_is_taken_in_its_declared_type(name, value, taken):
@@ -238,6 +252,10 @@ def test_value_is_taken_in_its_declared_type(name, value, taken):
         ("windows", [object()]),
         ("more", {"a": {1, 2}}),
         ("limit", "5"),
+        ("rhythm", True),
+        ("rhythm", [0.1]),
+        ("rhythm", float("nan")),
+        ("rhythm", 10**400),
     ],
     ids=lambda value: str(value)[:20],
 )
@@ -277,6 +295,13 @@ def test_misspelt_name_gets_a_hint():
         ("windows", "[1, 2]", [1, 2]),
         ("more", '{"a": null}', {"a": None}),
         ("limit", "5", 5),
+        ("limit", "none", None),
+        ("most", "None", None),
+        ("rhythm", "none", None),
+        ("rhythm", "week", "week"),
+        ("rhythm", "0.05", 0.05),
+        ("rhythm", "1", 1.0),
+        ("name", "none", "none"),
         ("other", "5", "5"),
     ],
 )
@@ -292,6 +317,7 @@ def test_word_is_read_as_its_declared_type(name, word, value):
         ("window", "2.5"),
         ("window", "ten"),
         ("window", ""),
+        ("window", "none"),
         ("window", "9" * 5000),
         ("fees", "cheap"),
         ("whole", "maybe"),
@@ -303,3 +329,35 @@ def test_word_is_read_as_its_declared_type(name, word, value):
 def test_word_of_another_type_is_refused_by_name(name, word):
     with pytest.raises(ParameterError, match=f"^{name} must be .*, got "):
         parse_words(DECLARED, {name: word})
+
+
+# ---- the template of a backtest --------------------------------------------------------------------------------------
+
+BACKTEST = read_parameters(Path(__file__).parents[1] / "notebooks" / "report_backtest.ipynb")
+OF_STRATEGIES = {name for known in StrategyType for name in strategy_defaults(get_strategy(known.value))}
+
+
+def test_backtest_offers_every_field_of_a_request_and_every_parameter_of_a_strategy():
+    assert BACKTEST.keys() == (BacktestRequest.model_fields.keys() - {"params"}) | OF_STRATEGIES
+
+
+def test_backtest_has_the_defaults_of_a_request_but_for_the_sample_and_a_fee():
+    usual = BacktestRequest(symbol="AAPL").model_dump(mode="json")
+    other = {name for name in usual.keys() & BACKTEST.keys() if usual[name] != (BACKTEST[name].default or usual[name])}
+    assert other == {"source", "fees"}
+
+
+def test_backtest_leaves_parameters_to_the_strategy_and_says_what_that_takes():
+    said = {name: [] for name in OF_STRATEGIES}
+    for known in StrategyType:
+        for name, default in strategy_defaults(get_strategy(known.value)).items():
+            said[name].append(f"{known.value}'s {default:g}")
+    for name, words in said.items():
+        kind, default, meaning = BACKTEST[name]
+        assert (kind, default) in (("int", None), ("float", None))
+        assert meaning.endswith(f"None for {', '.join(words)}")
+
+
+def test_backtest_names_every_strategy():
+    meaning = re.sub(r"(\w+)/(\w+)(_\w+)", r"\1\3 \2\3", BACKTEST["strategy"].meaning)
+    assert meaning.split() == [known.value for known in StrategyType]

@@ -11,10 +11,15 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from backgrid import fetch_ohlcv, run_backtest
+import numpy as np
+import pandas as pd
+
+from backgrid import fetch_ohlcv, run_backtest, run_portfolio
+from backgrid.strategies import calculate_ma_crossover_signals
 
 ROOT = Path(__file__).parents[2]
 START, END = "<!-- speeds: written by make bench -->", "<!-- end of speeds -->"
@@ -48,6 +53,74 @@ def one_backtest(rounds: int = 2000) -> tuple[str, str]:
     return f"`run_backtest`, {len(prices)} bars, all metrics", f"{median * 1e3:.2f} ms"
 
 
+def beside_peers(rounds: int = 25) -> list[tuple[str, str]]:
+    """One crossover on the 2,148 bars that backtesting.py brings, ours with signals and all metrics, in turns.
+
+    vectorbt is given the signals and computes three metrics; backtesting.py runs the same rule with its own statistics.
+    """
+    warnings.simplefilter("ignore")
+    import vectorbt
+    from backtesting import Backtest, Strategy, backtesting
+    from backtesting.test import GOOG
+
+    backtesting._tqdm = lambda sequence, **_: sequence  # no bar
+    held = calculate_ma_crossover_signals(GOOG["Close"]) > 0.0
+    before = held.shift(1, fill_value=False)
+    entries, exits = ((side).shift(1, fill_value=False) for side in (held & ~before, before & ~held))
+
+    class Crossover(Strategy):
+        def init(self):
+            mean = lambda values, window: pd.Series(values).rolling(window).mean()  # noqa: E731
+            self.fast, self.slow = self.I(mean, self.data.Close, 20), self.I(mean, self.data.Close, 50)
+
+        def next(self):
+            if self.fast[-1] > self.slow[-1] and not self.position:
+                self.buy()
+            elif self.fast[-1] <= self.slow[-1] and self.position:
+                self.position.close()
+
+    def vectorbt_run():
+        account = vectorbt.Portfolio.from_signals(
+            GOOG["Close"], entries, exits, price=GOOG["Open"], fees=0.001, init_cash=100_000.0, freq="1D"
+        )
+        return account.total_return(), account.sharpe_ratio(), account.max_drawdown()
+
+    other = Backtest(GOOG, Crossover, cash=100_000, commission=0.001)
+    ours = lambda: run_backtest(GOOG, fees=0.001)  # noqa: E731
+    assert np.isclose(vectorbt_run()[0], ours().metrics["total_return"], rtol=1e-9)
+    late = held.where(np.arange(held.size) >= 50, False).to_numpy(dtype=float)  # backtesting.py begins one bar later
+    theirs = other.run()["Equity Final [$]"]
+    assert np.isclose(theirs, run_backtest(GOOG, late, fees=0.001, whole_units=True).equity.iloc[-1], rtol=1e-9)
+    turns = [
+        (statistics.median(seconds(ours) for _ in range(20)), seconds(vectorbt_run), seconds(other.run))
+        for _ in range(rounds)
+    ]
+    own = statistics.median(mine for mine, _, _ in turns)
+    rows = []
+    for place, peer in ((1, "vectorbt `from_signals`, three metrics"), (2, "backtesting.py `run`")):
+        ratio = statistics.median(turn[place] / turn[0] for turn in turns)
+        theirs = statistics.median(turn[place] for turn in turns)
+        rows.append(
+            (f"`run_backtest`, 2,148 bars / {peer}", f"1/{ratio:.0f} ({own * 1e3:.2f} ms / {theirs * 1e3:.1f} ms)")
+        )
+    return rows
+
+
+def one_portfolio(rounds: int = 25) -> tuple[str, str]:
+    """30 symbols that share an account, brought to equal weights each month."""
+    steps = np.random.default_rng(0).normal(0.0003, 0.02, (30, 5000))
+    index = pd.bdate_range("2000-01-03", periods=5000, name="Date")
+    prices = {}
+    for place, close in enumerate(100.0 * np.exp(np.cumsum(steps, axis=1))):
+        open_ = np.concatenate([[100.0], close[:-1]])
+        columns = {"Open": open_, "High": np.maximum(open_, close), "Low": np.minimum(open_, close), "Close": close}
+        prices[f"S{place}"] = pd.DataFrame(columns, index=index)
+    run = lambda: run_portfolio(prices, "equal_weight", rebalance="month", fees=0.001)  # noqa: E731
+    run()
+    median = statistics.median(seconds(run) for _ in range(rounds))
+    return "`run_portfolio`, 30 symbols, 5,000 bars, monthly", f"{median * 1e3:.0f} ms"
+
+
 def one_report(rounds: int = 5) -> tuple[str, str]:
     """The command in a fresh process, files of the package warm."""
     with tempfile.TemporaryDirectory() as out:
@@ -60,7 +133,7 @@ def one_report(rounds: int = 5) -> tuple[str, str]:
 
 
 def main() -> None:
-    rows = [import_ratio(), one_backtest(), one_report()]
+    rows = [import_ratio(), one_backtest(), *beside_peers(), one_portfolio(), one_report()]
     where = f"Python {platform.python_version()}, {os.cpu_count()} cores, medians of one `make bench`."
     table = "\n".join(["| what | measured |", "| --- | --- |", *(f"| {what} | {value} |" for what, value in rows)])
     print(f"{table}\n\n{where}")
