@@ -132,8 +132,9 @@ def simulate(open_, high, low, close, target, scale, due, stops, timing, sizing,
             account += interest
             financing += interest
         if watched and held != 0.0:
-            top, bottom = (open_[t], open_[t]) if timing == NEXT_OPEN else (high[t], low[t])
-            level, reason = _stop(held, open_[t], top, bottom, entry, best, stops[decided_at])
+            level, reason = _stop(held, open_[t], open_[t], open_[t], entry, best, stops[decided_at])
+            if reason == SIGNAL and timing != NEXT_OPEN:
+                level, reason = _stop(held, open_[t], high[t], low[t], entry, best, stops[decided_at])
             if reason != SIGNAL:
                 barred = 1.0 if held > 0.0 else -1.0
                 account, held, n_fills = _fill(fills, n_fills, t, account, held, 0.0, level, reason, terms)

@@ -91,7 +91,7 @@ def run_backtest(
     stop_loss, take_profit, trailing_stop : float or array of float, shape (n_bars,), optional
         Distance from the (mean) entry price; for a trailing stop from the best price since entry, of bars that are
         over. Watched within the entry bar after an open fill, from the next bar after a close fill. A gap through one
-        fills at the open; a loss comes before a profit. An array gives each trade the value of the bar that decided
+        fills at the open; within a bar a loss comes before a profit. An array gives each trade the value of the bar that decided
         it, NaN for none. The side stays barred until the target has left it. [fraction of price]
     sizing : {"fraction", "units", "cash", "volatility", "risk"}, default "fraction"
         What `size` and so a target of 1 means: a fraction of the equity; so many units; so much cash, costs included;

@@ -216,8 +216,8 @@ def simulate(
                 interest += account.held * closes[bar - 1] * borrow_rate
             account.money += interest
             financing += interest
+        barred = account.watch(bar, opens[bar], opens[bar], opens[bar], **stops) or barred
         if fill == "next_open":
-            barred = account.watch(bar, opens[bar], opens[bar], opens[bar], **stops) or barred
             if bar > 0:
                 follow(bar, bar - 1, opens[bar])
             barred = account.watch(bar, opens[bar], highs[bar], lows[bar], **stops) or barred

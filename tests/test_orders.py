@@ -54,6 +54,13 @@ def test_loss_comes_before_a_profit_in_the_same_bar():
     assert exits(prices, [1, 1, 1], stop_loss=0.05, take_profit=0.1) == [(2, 95.0, "stop_loss")]
 
 
+@pytest.mark.parametrize("fill", ["next_open", "close", "next_close"])
+def test_open_beyond_the_profit_comes_before_a_loss_later_in_the_bar(fill):
+    prices = ohlc(FLAT, FLAT, (115, 120, 90, 100))
+    found = exits(prices, [1, 1, 1], stop_loss=0.05, take_profit=0.1, fill=fill)
+    assert found == [(2, 115.0, "take_profit")]
+
+
 def test_stop_is_watched_within_the_entry_bar_of_an_open_fill_and_after_that_of_a_close_fill():
     prices = ohlc(FLAT, (100, 101, 90, 100), (100, 101, 99, 100), (100, 101, 94, 100))
     assert exits(prices, [1, 1, 1, 1], stop_loss=0.05) == [(1, 95.0, "stop_loss")]
