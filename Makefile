@@ -12,7 +12,7 @@ INSTALL := $(RUN) uv pip install --python $(VENV_PYTHON) --constraint $(PINS) --
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:  # one .venv, one writer, also under make -j
-.PHONY: report test parity lab check bench notebooks pins clean help
+.PHONY: report test parity lab check bench notebooks golden pins clean help
 
 report: .venv/for-run  ## Run the AAPL report on the embedded sample; the last line is the path of report.html
 	@$(RUN) backgrid report $(ARGS)
@@ -37,6 +37,9 @@ bench: .venv/for-parity  ## Measure the speeds that the README names, side by si
 
 notebooks: .venv/for-test  ## Execute the numbered notebooks again, after a change of what they show
 	@$(RUN) nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/0*.ipynb
+
+golden: .venv/for-test  ## Write tests/golden.json again, after a change of numbers that is meant
+	@$(VENV_PYTHON) tests/golden.py
 
 pins: .venv/for-uv  ## Write constraints.txt after a change of pyproject.toml (all to the newest: ARGS=--upgrade)
 	@printf '%s\n' uv hatchling editables | $(RUN) uv pip compile pyproject.toml - --all-extras --output-file $(PINS) \

@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime as dt
+import functools
 import hashlib
 import re
 from typing import Any
@@ -98,7 +99,7 @@ def check_prices(prices: pd.DataFrame | pd.Series) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        The same bars with float64 columns, a nanosecond index named Date and no attrs; only Close for a Series.
+        A copy of the bars with float64 columns, a nanosecond index named Date and no attrs; only Close for a Series.
 
     Raises
     ------
@@ -110,19 +111,19 @@ def check_prices(prices: pd.DataFrame | pd.Series) -> pd.DataFrame:
     """
     if not isinstance(prices, (pd.DataFrame, pd.Series)):
         raise PricesError(f"prices must be a DataFrame of bars or a Series of closes, got {type(prices).__name__}")
-    frame = prices.to_frame("Close") if isinstance(prices, pd.Series) else prices.copy(deep=False)
-    frame.attrs = {}  # pandas would copy them deeply at every access to a column
+    frame = prices.to_frame("Close") if isinstance(prices, pd.Series) else prices
     needed = ["Close"] if isinstance(prices, pd.Series) else PRICE_COLUMNS
     check_columns(frame, needed)
     if len(frame) < 2:
         raise TooFewBarsError(f"a backtest needs two bars at least, got {len(frame)}")
     index = check_index(frame.index)
     names = frame.columns.tolist()
-    known = [name for name in (*PRICE_COLUMNS, "Volume") if name in names]
-    values = frame.to_numpy()
-    whole = known == names and values.dtype == np.float64
-    if not whole:
-        values = np.column_stack([column_numbers(name, frame[name]) for name in known])
+    known = tuple(name for name in (*PRICE_COLUMNS, "Volume") if name in names)
+    values = np.array(frame.to_numpy(), order="F") if known == tuple(names) else np.empty(0)
+    if values.dtype != np.float64 or not values.size:
+        plain = frame.copy(deep=False)
+        plain.attrs = {}  # pandas would copy them deeply at every access to a column
+        values = np.column_stack([column_numbers(name, plain[name]) for name in known])
     _check_values(values[:, : len(needed)], needed, index)
     if len(needed) > 1:
         _check_brackets(values, index)
@@ -133,10 +134,13 @@ def check_prices(prices: pd.DataFrame | pd.Series) -> pd.DataFrame:
             at = int(bad.argmax())
             where = bar_text(index, at)
             raise PricesError(f"Volume is {volume[at]} on {where}: it must be finite and not negative")
-    if whole and np.may_share_memory(values, frame[names[0]].to_numpy()):  # pandas knows of this copy, not of values
-        frame.index = index
-        return frame
-    return pd.DataFrame(values, index=index, columns=known, copy=False)
+    return pd.DataFrame(values, index=index, columns=_labels(known), copy=False)
+
+
+@functools.cache
+def _labels(names: tuple[str, ...]) -> pd.Index:
+    """One and the same Index for the same names: pandas builds a table of names for each new one."""
+    return pd.Index(names)
 
 
 def hash_bars(bars: pd.DataFrame) -> str:
@@ -246,7 +250,7 @@ def infer_periods_per_year(index: pd.DatetimeIndex) -> int:
             return bars_a_year
     if gap > 4.0:
         return 52
-    weekends = np.bincount((days + 3) % 7, minlength=7)[5:]
+    weekends = np.bincount((days + 3).astype(np.int32) % 7, minlength=7)[5:]
     sessions = 365 if weekends.min() > 0.05 * days.size else 252  # Sundays alone are a working day somewhere
     if gap >= 1.0:
         return sessions

@@ -91,8 +91,8 @@ def run_backtest(
     stop_loss, take_profit, trailing_stop : float or array of float, shape (n_bars,), optional
         Distance from the (mean) entry price; for a trailing stop from the best price since entry, of bars that are
         over. Watched within the entry bar after an open fill, from the next bar after a close fill. A gap through one
-        fills at the open; within a bar a loss comes before a profit. An array gives each trade the value of the bar that decided
-        it, NaN for none. The side stays barred until the target has left it. [fraction of price]
+        fills at the open; within a bar a loss comes before a profit. An array gives each trade the value of the bar
+        that decided it, NaN for none. The side stays barred until the target has left it. [fraction of price]
     sizing : {"fraction", "units", "cash", "volatility", "risk"}, default "fraction"
         What `size` and so a target of 1 means: a fraction of the equity; so many units; so much cash, costs included;
         the annual volatility of the account, by that of the last `lookback` returns of the close; the fraction of
@@ -322,7 +322,7 @@ def _checked_target(
     if labelled and not _in_nanoseconds(signals.index).equals(index):
         raise ParameterError(f"{name}: the index of the target positions is not that of the prices")
     try:
-        array = np.asarray(signals)
+        array = signals.to_numpy() if isinstance(signals, pd.Series) else np.asarray(signals)
     except ValueError:  # rows of different lengths
         raise ParameterError(f"{name}: target positions must be numbers, got {shown(signals)}") from None
     if array.shape != (len(index),):

@@ -2,24 +2,22 @@
 
 What the formulas call things, all of them net of costs:
 
+    r, e, b, d, A     return of a bar, from the second on; r above cash; return of the benchmark; equity / highest
+                      equity so far - 1, first bar included, at most 0; bars a year
+
+and the functions:
+
     equity            account value at each close, first bar included                       [currency]
-    returns           r, simple return of each bar from the second on, as a Line            [fraction]
-    excess            e = r - cash return of one bar, as a Line                              [fraction]
-    shortfalls        min(e, 0)                                                              [fraction]
-    drawdown          d = equity / highest equity so far - 1, first bar included             [fraction, <= 0]
+    returns, excess, benchmark, benchmark_excess, active    Line of r, e, b, b above cash, r - b
+    sorted_returns    r in order                                                             [fraction]
+    bars, falls, trades    sums over the bars, the drawdowns and the closed trades: `backgrid._sums`
     positions         share of the equity in the market at each close, negative for short    [fraction]
     traded            traded value of each fill / equity at the close before                 [fraction]
-    benchmark         b, simple return of the benchmark on the same bars, as a Line          [fraction]
-    active            r - b, as a Line                                                       [fraction]
-    growths           ln(1 + r) and ln(1 + b), one row each
-    drawdown_starts, drawdown_bars   first bar and length of each stretch with d < 0         [bars]
-    pnl, trade_returns, bars_held    of each closed trade, by entry            [currency, fraction, bars]
-    wins, losses      the trade_returns above 0, and those below                             [fraction]
     n_trades          trades opened                                                         [trades]
     fees              fees of each fill                                                      [currency]
     financing         interest earned on cash less what borrowing cost                       [currency]
     risk_free         return of cash                                                [fraction per year]
-    periods_per_year  A, bars a year                                                         [bars per year]
+    periods_per_year  A                                                              [bars per year]
 
 and a metric that stands further up by its own name.
 
@@ -38,6 +36,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from backgrid._sums import bar_sums, drawdowns, trade_sums
 from backgrid.errors import ParameterError
 
 NAN = float("nan")
@@ -89,29 +88,22 @@ def calculate_metrics(**series: Any) -> dict[str, float | int]:
     dict
         Name to value; NaN where a metric is undefined.
     """
-    equity, trade_returns = series["equity"], series["trade_returns"]
-    cash = cash_return(series["risk_free"], series["periods_per_year"])
-    returns, benchmark, drawdown = line(returns_of(equity)), line(series["benchmark"]), drawdown_of(equity)
-    excess = returns.above(cash)
-    starts, lengths = _runs(drawdown < 0.0)
-    with np.errstate(divide="ignore"):  # the logarithm of an account that is lost
-        growths = np.log(1.0 + np.array([returns.values, benchmark.values]))
+    equity, cash = series["equity"], cash_return(series["risk_free"], series["periods_per_year"])
+    returns = returns_of(equity)
+    bars = bar_sums(returns, series["benchmark"], cash)
+    n = returns.size
     known = {
         "financing": 0.0,
         **series,
-        "returns": returns,
-        "sorted_returns": np.sort(returns.values),
-        "excess": excess,
-        "shortfalls": np.minimum(excess.values, 0.0),
-        "benchmark": benchmark,
-        "benchmark_excess": benchmark.above(cash),
-        "active": line(returns.values - benchmark.values),
-        "growths": growths,
-        "drawdown": drawdown,
-        "drawdown_starts": starts,
-        "drawdown_bars": lengths,
-        "wins": trade_returns[trade_returns > 0.0],
-        "losses": trade_returns[trade_returns < 0.0],
+        "returns": Line(n, bars.mean, bars.square, bars.spread),
+        "excess": Line(n, bars.mean - cash, bars.square, bars.spread),
+        "benchmark": Line(n, bars.mean_benchmark, bars.square_benchmark, bars.spread_benchmark),
+        "benchmark_excess": Line(n, bars.mean_benchmark - cash, bars.square_benchmark, bars.spread_benchmark),
+        "active": Line(n, bars.mean - bars.mean_benchmark, bars.square_active, bars.spread_active),
+        "sorted_returns": np.sort(returns),
+        "bars": bars,
+        "falls": drawdowns(equity),
+        "trades": trade_sums(series["pnl"], series["trade_returns"], series["bars_held"]),
     }
     values = {}
     for name, entry in METRICS.items():
@@ -121,36 +113,30 @@ def calculate_metrics(**series: Any) -> dict[str, float | int]:
 
 
 class Line(NamedTuple):
-    """One value a bar, and what several metrics ask of it.
+    """What most metrics ask of a line of returns."""
 
-    values      the values                                                               (n,)
-    mean        NaN without any
-    deviations  values - mean                                                            (n,)
-    square      sum of the squared deviations
-    std         ddof 1; exactly 0.0 for equal values, NaN for fewer than two
-    varies      whether there are two at least, and they differ by more than rounding
-    """
+    n: int  # values
+    mean: float  # NaN without any
+    square: float  # sum of (value - mean)^2
+    spread: float  # largest value - smallest value
 
-    values: np.ndarray
-    mean: float
-    deviations: np.ndarray
-    square: float
-    std: float
-    varies: bool
+    @property
+    def std(self) -> float:
+        """Standard deviation with ddof 1; exactly 0.0 for equal values, NaN for fewer than two."""
+        if self.n < 2:
+            return NAN
+        return math.sqrt(self.square / (self.n - 1)) if self.spread else 0.0
 
-    def above(self, level: float) -> "Line":
-        """The same line counted from a level."""
-        return self._replace(values=self.values - level, mean=self.mean - level)
+    @property
+    def varies(self) -> bool:
+        """Whether there are two values at least, and they differ by more than rounding."""
+        return self.n > 1 and self.spread > ROUNDING
 
 
 def line(values: np.ndarray) -> Line:
-    """Mean, deviations and spread of some values."""
-    mean = _mean(values)
-    deviations = values - mean
-    square = float((deviations * deviations).sum())
-    spread = float(values.max() - values.min()) if values.size > 1 else NAN
-    std = NAN if values.size < 2 else math.sqrt(square / (values.size - 1)) if spread else 0.0
-    return Line(values, mean, deviations, square, std, spread > ROUNDING)
+    """The Line of an array."""
+    bars = bar_sums(values, values, 0.0)
+    return Line(values.size, bars.mean, bars.square, bars.spread)
 
 
 def cash_return(risk_free: float, periods_per_year: float) -> float:
@@ -238,7 +224,7 @@ def calculate_max_drawdown(equity: Any) -> float:
     ParameterError
         As `calculate_total_return`.
     """
-    return max_drawdown(drawdown_of(_checked_equity(equity)))
+    return drawdowns(_checked_equity(equity)).deepest
 
 
 def calculate_sharpe_ratio(returns: Any, *, risk_free: float = 0.0, periods_per_year: float = 252) -> float:
@@ -325,48 +311,48 @@ def sharpe(excess, periods_per_year):
 
 
 @metric("Ratios", "Sortino", "ratio")
-def sortino(excess, shortfalls, periods_per_year):
+def sortino(excess, bars, periods_per_year):
     """mean(e) / sqrt(mean(min(e, 0)^2)) * sqrt(A); per bar, over all bars; undefined without a loss."""
-    return _ratio(excess.mean * math.sqrt(periods_per_year), math.sqrt(_mean(shortfalls * shortfalls)))
+    return _ratio(excess.mean * math.sqrt(periods_per_year), _root_mean(bars.square_lost, excess.n))
 
 
 @metric("Ratios", "Calmar", "ratio")
-def calmar(cagr, drawdown):
+def calmar(cagr, falls):
     """CAGR / |max drawdown|; whole run; undefined without a drawdown."""
-    return _ratio(cagr, -max_drawdown(drawdown))
+    return _ratio(cagr, -falls.deepest)
 
 
 @metric("Ratios", "Omega", "ratio")
-def omega(excess, shortfalls):
+def omega(bars):
     """sum(max(e, 0)) / sum(max(-e, 0)); per bar; undefined without a loss."""
-    return _ratio(float(np.maximum(excess.values, 0.0).sum()), -float(shortfalls.sum()))
+    return _ratio(bars.gained, bars.lost)
 
 
 # ---- risk ------------------------------------------------------------------------------------------------------------
 
 
 @metric("Risk", "Max drawdown", "fraction")
-def max_drawdown(drawdown):
+def max_drawdown(falls):
     """min(d); whole run, first bar included."""
-    return float(drawdown.min())
+    return falls.deepest
 
 
 @metric("Risk", "Longest drawdown", "bars")
-def max_drawdown_duration(drawdown_bars):
+def max_drawdown_duration(falls):
     """most bars in a row with d < 0, unfinished ones included; whole run."""
-    return _longest(drawdown_bars)
+    return falls.longest
 
 
 @metric("Risk", "Average drawdown", "fraction")
-def avg_drawdown(drawdown, drawdown_starts):
+def avg_drawdown(falls):
     """mean over the stretches with d < 0 of the lowest d of each; 0 without any; whole run."""
-    return _mean(np.minimum.reduceat(drawdown, drawdown_starts)) if drawdown_starts.size else 0.0
+    return falls.lowest / falls.n_falls if falls.n_falls else 0.0
 
 
 @metric("Risk", "Ulcer index", "fraction")
-def ulcer_index(drawdown):
+def ulcer_index(falls, returns):
     """sqrt(sum(d^2) / (n - 1)), n bars of return; per bar."""
-    return math.sqrt(float((drawdown * drawdown).sum()) / (drawdown.size - 2)) if drawdown.size > 2 else NAN
+    return math.sqrt(falls.square / (returns.n - 1)) if returns.n > 1 else NAN
 
 
 @metric("Risk", "Value at risk, 5 %", "fraction")
@@ -383,15 +369,15 @@ def expected_shortfall(sorted_returns):
 
 
 @metric("Risk", "Skew", "ratio")
-def skew(returns):
+def skew(returns, bars):
     """mean((r - mean)^3) / std(r, ddof 0)^3; per bar; 0 for a normal distribution."""
-    return _moment_ratio(returns, returns.deviations**2 * returns.deviations, 3)
+    return _moment_ratio(bars.cube, returns, 3)
 
 
 @metric("Risk", "Kurtosis", "ratio")
-def kurtosis(returns):
+def kurtosis(returns, bars):
     """mean((r - mean)^4) / std(r, ddof 0)^4; per bar; 3 for a normal distribution."""
-    return _moment_ratio(returns, returns.deviations**2 * returns.deviations**2, 4)
+    return _moment_ratio(bars.fourth, returns, 4)
 
 
 @metric("Ratios", "Tail ratio", "ratio")
@@ -422,63 +408,64 @@ def n_trades(n_trades):
 
 
 @metric("Trades", "Win rate", "fraction")
-def win_rate(pnl):
+def win_rate(trades):
     """share of closed trades with pnl > 0 after fees; per trade."""
-    return float(np.count_nonzero(pnl > 0.0) / pnl.size) if pnl.size else NAN
+    return _share(trades.n_won, trades.n)
 
 
 @metric("Trades", "Profit factor", "ratio")
-def profit_factor(pnl):
+def profit_factor(trades):
     """sum of gains / sum of losses of closed trades, in currency; per trade; undefined without a loss."""
-    return _ratio(float(np.maximum(pnl, 0.0).sum()), float(np.maximum(-pnl, 0.0).sum()))
+    return _ratio(trades.won, trades.lost)
 
 
 @metric("Trades", "Expectancy", "currency")
-def expectancy(pnl):
+def expectancy(trades):
     """mean pnl of closed trades after fees; per trade."""
-    return _mean(pnl)
+    return trades.mean
 
 
 @metric("Trades", "Average trade", "fraction")
-def avg_trade(trade_returns):
+def avg_trade(trades):
     """mean return of closed trades, pnl / value at entry; per trade."""
-    return _mean(trade_returns)
+    return trades.mean_return
 
 
 @metric("Trades", "Best trade", "fraction")
-def best_trade(trade_returns):
+def best_trade(trades):
     """largest return of a closed trade; per trade."""
-    return float(trade_returns.max()) if trade_returns.size else NAN
+    return trades.best
 
 
 @metric("Trades", "Worst trade", "fraction")
-def worst_trade(trade_returns):
+def worst_trade(trades):
     """smallest return of a closed trade; per trade."""
-    return float(trade_returns.min()) if trade_returns.size else NAN
+    return trades.worst
 
 
 @metric("Trades", "Average holding", "bars")
-def avg_trade_duration(bars_held):
+def avg_trade_duration(trades):
     """mean of exit bar - entry bar of closed trades; per trade."""
-    return _mean(bars_held)
+    return trades.mean_bars
 
 
 @metric("Trades", "SQN", "ratio")
-def sqn(pnl):
+def sqn(trades):
     """sqrt(n) * mean(pnl) / std(pnl, ddof 1), n closed trades; per trade."""
-    trades = line(pnl)
-    if not trades.std > ROUNDING * np.abs(pnl).max(initial=0.0):
+    if trades.n < 2:
         return NAN
-    return _ratio(math.sqrt(pnl.size) * trades.mean, trades.std)
+    std = math.sqrt(trades.square / (trades.n - 1))
+    return _ratio(math.sqrt(trades.n) * trades.mean, std) if std > ROUNDING * trades.largest else NAN
 
 
 @metric("Trades", "Kelly", "fraction")
-def kelly(trade_returns, wins, losses):
+def kelly(trades):
     """W - (1 - W) / (mean win / mean loss), W the share of winners, on the returns of closed trades; per trade."""
-    if not wins.size or not losses.size:
+    if not trades.n_wins or not trades.n_losses:
         return NAN
-    share = wins.size / trade_returns.size
-    return share - (1.0 - share) * _ratio(-_mean(losses), _mean(wins))
+    share = trades.n_wins / trades.n
+    mean_win, mean_loss = trades.wins / trades.n_wins, trades.losses / trades.n_losses
+    return share - (1.0 - share) * _ratio(-mean_loss, mean_win)
 
 
 @metric("Trades", "Fees paid", "currency")
@@ -503,23 +490,21 @@ def worst_day(sorted_returns):
 
 
 @metric("Benchmark", "Benchmark return", "fraction")
-def benchmark_return(benchmark):
+def benchmark_return(bars):
     """product of (1 + b) - 1; whole run."""
-    return float(np.prod(1.0 + benchmark.values) - 1.0)
+    return bars.growth_benchmark - 1.0
 
 
 @metric("Benchmark", "Alpha a year", "fraction")
-def alpha(excess, benchmark_excess, periods_per_year):
+def alpha(excess, benchmark_excess, bars, periods_per_year):
     """(mean(e) - beta * mean(b's excess)) * A; per bar."""
-    return (excess.mean - beta(excess, benchmark_excess) * benchmark_excess.mean) * periods_per_year
+    return (excess.mean - beta(benchmark_excess, bars) * benchmark_excess.mean) * periods_per_year
 
 
 @metric("Benchmark", "Beta", "ratio")
-def beta(excess, benchmark_excess):
+def beta(benchmark_excess, bars):
     """cov(e, b's excess) / var(b's excess); per bar; undefined where b does not vary."""
-    if not benchmark_excess.varies:
-        return NAN
-    return _ratio(float((benchmark_excess.deviations * excess.deviations).sum()), benchmark_excess.square)
+    return _ratio(bars.together, bars.square_benchmark) if benchmark_excess.varies else NAN
 
 
 @metric("Benchmark", "Information ratio", "ratio")
@@ -532,29 +517,27 @@ def information_ratio(active, periods_per_year):
 
 
 @metric("Return", "Positive bars", "fraction")
-def positive_bars(sorted_returns):
+def positive_bars(bars, returns):
     """share of bars with r > 0; per bar."""
-    if not sorted_returns.size:
-        return NAN
-    return 1.0 - int(np.searchsorted(sorted_returns, 0.0, side="right")) / sorted_returns.size
+    return _share(bars.n_positive, returns.n)
 
 
 @metric("Risk", "Downside deviation", "fraction")
-def downside_deviation(shortfalls, periods_per_year):
+def downside_deviation(bars, excess, periods_per_year):
     """sqrt(mean(min(e, 0)^2)) * sqrt(A); per bar, over all bars; 0 without a loss."""
-    return math.sqrt(_mean(shortfalls * shortfalls)) * math.sqrt(periods_per_year)
+    return _root_mean(bars.square_lost, excess.n) * math.sqrt(periods_per_year)
 
 
 @metric("Risk", "Time under water", "fraction")
-def time_under_water(drawdown, drawdown_bars):
+def time_under_water(falls, equity):
     """share of closes with d < 0; whole run."""
-    return float(drawdown_bars.sum() / drawdown.size)
+    return falls.n_below / equity.size
 
 
 @metric("Risk", "Average drawdown length", "bars")
-def avg_drawdown_duration(drawdown_bars):
+def avg_drawdown_duration(falls):
     """mean length of the stretches with d < 0, an unfinished one included; 0 without any; whole run."""
-    return _mean(drawdown_bars) if drawdown_bars.size else 0.0
+    return falls.n_below / falls.n_falls if falls.n_falls else 0.0
 
 
 @metric("Ratios", "Recovery factor", "ratio")
@@ -576,15 +559,15 @@ def max_exposure(positions):
 
 
 @metric("Trades", "Average win", "fraction")
-def avg_win(wins):
+def avg_win(trades):
     """mean return of the closed trades that won, after fees; per trade; undefined without any."""
-    return _mean(wins)
+    return _share(trades.wins, trades.n_wins)
 
 
 @metric("Trades", "Average loss", "fraction")
-def avg_loss(losses):
+def avg_loss(trades):
     """mean return of the closed trades that lost, after fees; per trade; undefined without any."""
-    return _mean(losses)
+    return _share(trades.losses, trades.n_losses)
 
 
 @metric("Trades", "Payoff ratio", "ratio")
@@ -594,21 +577,21 @@ def payoff_ratio(avg_win, avg_loss):
 
 
 @metric("Trades", "Longest holding", "bars")
-def longest_trade(bars_held):
+def longest_trade(trades):
     """largest exit bar - entry bar of a closed trade; per trade."""
-    return _longest(bars_held) if bars_held.size else NAN
+    return trades.longest if trades.n else NAN
 
 
 @metric("Trades", "Winning streak", "count")
-def win_streak(pnl):
+def win_streak(trades):
     """most closed trades in a row with pnl > 0, by entry; 0 without any; per trade."""
-    return _longest(_runs(pnl > 0.0)[1])
+    return trades.win_streak
 
 
 @metric("Trades", "Losing streak", "count")
-def loss_streak(pnl):
+def loss_streak(trades):
     """most closed trades in a row with pnl < 0, by entry; 0 without any; per trade."""
-    return _longest(_runs(pnl < 0.0)[1])
+    return trades.loss_streak
 
 
 @metric("Trades", "Financing", "currency")
@@ -618,9 +601,9 @@ def financing(financing):
 
 
 @metric("Benchmark", "CAGR above benchmark", "fraction")
-def excess_cagr(cagr, benchmark_return, benchmark, periods_per_year):
+def excess_cagr(cagr, benchmark_return, returns, periods_per_year):
     """CAGR - ((product of (1 + b)) ** (A / n) - 1), n bars of return; whole run."""
-    return cagr - _annual(1.0 + benchmark_return, benchmark.values.size, periods_per_year)
+    return cagr - _annual(1.0 + benchmark_return, returns.n, periods_per_year)
 
 
 @metric("Benchmark", "Tracking error", "fraction")
@@ -630,12 +613,11 @@ def tracking_error(active, periods_per_year):
 
 
 @metric("Benchmark", "R squared", "ratio")
-def r_squared(excess, benchmark_excess):
+def r_squared(excess, benchmark_excess, bars):
     """cov(e, b's excess)^2 / (var(e) * var(b's excess)); per bar; undefined where e or b does not vary."""
     if not (excess.varies and benchmark_excess.varies):
         return NAN
-    together = float((excess.deviations * benchmark_excess.deviations).sum())
-    return min(_ratio(together, excess.square) * _ratio(together, benchmark_excess.square), 1.0)
+    return min(_ratio(bars.together, bars.square) * _ratio(bars.together, bars.square_benchmark), 1.0)
 
 
 @metric("Benchmark", "Treynor", "fraction")
@@ -645,15 +627,15 @@ def treynor(excess, beta, periods_per_year):
 
 
 @metric("Benchmark", "Up capture", "fraction")
-def up_capture(growths, benchmark):
+def up_capture(bars):
     """geometric mean of r / geometric mean of b, both over the bars with b > 0; per bar; undefined without any."""
-    return _capture(growths, benchmark.values > 0.0)
+    return _capture(bars.log_up, bars.log_up_benchmark, bars.n_up)
 
 
 @metric("Benchmark", "Down capture", "fraction")
-def down_capture(growths, benchmark):
+def down_capture(bars):
     """geometric mean of r / geometric mean of b, both over the bars with b < 0; per bar; undefined without any."""
-    return _capture(growths, benchmark.values < 0.0)
+    return _capture(bars.log_down, bars.log_down_benchmark, bars.n_down)
 
 
 # ---- how a value is shown --------------------------------------------------------------------------------------------
@@ -710,13 +692,15 @@ def _annual(growth: float, n_bars: int, periods_per_year: float) -> float:
     return yearly - 1.0 if yearly <= LARGEST_RATIO else NAN
 
 
-def _capture(growths: np.ndarray, chosen: np.ndarray) -> float:
-    """Geometric mean of r by that of b over the chosen bars: (product of (1 + r)) ** (1 / n) - 1 by logarithms."""
-    n_chosen = np.count_nonzero(chosen)
-    if not n_chosen:
-        return NAN
-    ours, theirs = np.where(chosen, growths, 0.0).sum(axis=1) / n_chosen
-    return _ratio(math.expm1(ours), math.expm1(theirs))
+def _capture(ours: float, theirs: float, n: int) -> float:
+    """Ratio of two geometric means, (product of (1 + change)) ** (1 / n) - 1, from the logarithms of the products."""
+    return _ratio(math.expm1(ours / n), math.expm1(theirs / n)) if n else NAN
+
+
+def _runs(chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """First place and length of each stretch of True."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], chosen, [False]])))
+    return edges[::2], edges[1::2] - edges[::2]
 
 
 def _quantile(ordered: np.ndarray, share: float) -> float:
@@ -728,21 +712,16 @@ def _quantile(ordered: np.ndarray, share: float) -> float:
     return float(ordered[low] + (place - low) * (ordered[high] - ordered[low]))
 
 
-def _moment_ratio(values: Line, powers: np.ndarray, power: int) -> float:
+def _moment_ratio(powers: float, returns: Line, power: int) -> float:
     """Mean of these powers of the deviations by that power of the standard deviation with ddof 0."""
-    if not values.varies:
+    if not returns.varies:
         return NAN
-    return _ratio(_mean(powers), (values.square / powers.size) ** (power / 2))
+    return _ratio(powers / returns.n, (returns.square / returns.n) ** (power / 2))
 
 
-def _runs(chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """First place and length of each stretch of True."""
-    padded = np.zeros(chosen.size + 2, dtype=bool)
-    padded[1:-1] = chosen
-    edges = np.flatnonzero(padded[1:] != padded[:-1])
-    starts = edges[::2]
-    return starts, edges[1::2] - starts
+def _share(part: float, n: int) -> float:
+    return part / n if n else NAN
 
 
-def _longest(lengths: np.ndarray) -> int:
-    return int(lengths.max()) if lengths.size else 0
+def _root_mean(squares: float, n: int) -> float:
+    return math.sqrt(squares / n) if n else NAN

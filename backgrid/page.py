@@ -294,15 +294,15 @@ def versions() -> dict[str, str]:
 def benchmark_metrics(result: BacktestResult) -> dict[str, float]:
     """The headline metrics of the benchmark, by the same formulas."""
     equity = result.benchmark.to_numpy()
-    returns = formulas.line(formulas.returns_of(equity))
+    returns = formulas.returns_of(equity)
     a_year = result.settings["periods_per_year"]
     cash = formulas.cash_return(result.settings["risk_free"], a_year)
     return {
         "total_return": formulas.total_return(equity),
         "cagr": formulas.cagr(equity, a_year),
-        "annual_volatility": formulas.annual_volatility(returns, a_year),
-        "sharpe": formulas.sharpe(returns.above(cash), a_year),
-        "max_drawdown": formulas.max_drawdown(formulas.drawdown_of(equity)),
+        "annual_volatility": formulas.annual_volatility(formulas.line(returns), a_year),
+        "sharpe": formulas.sharpe(formulas.line(returns - cash), a_year),
+        "max_drawdown": formulas.calculate_max_drawdown(equity),
         "exposure": 1.0,
     }
 

@@ -368,7 +368,7 @@ def contributions_chart(contributions: pd.DataFrame, cash: float) -> Chart:
     places = np.arange(len(names))[::-1]
     colors = [ACCENT if profit >= 0.0 else LOSS for profit in profits]
     axes.barh(places, profits, height=0.62, color=colors, linewidth=0)
-    axes.set_yticks(places, [_wrapped(name, letters=9) for name in names])
+    axes.set_yticks(places, [_wrapped(name, letters=9, most=1) for name in names])
     axes.tick_params(axis="y", labelcolor=INK)
     for place, profit in zip(places, profits, strict=True):
         axes.annotate(
@@ -421,7 +421,11 @@ def cumulative_chart(contributions: pd.DataFrame) -> Chart:
     chart.alt = f"What each of {_listed(series)} had brought up to each bar"
     chart.caption = (
         f"{brought.columns[most]} has been ahead since {since}. "
-        + (f"The lowest that any had brought was {_currency(deepest)}." if deepest < 0.0 else "None was ever behind.")
+        + (
+            f"The lowest that any had brought was {_currency(deepest)}."
+            if deepest < 0.0
+            else "No symbol ever stood at a loss."
+        )
         if last.any()
         else "No symbol brought or lost anything."
     )
@@ -486,7 +490,7 @@ def _margins(chart: Chart, *, bottom: float) -> None:
     """The same left and right edge for every chart of a page; inches for the height of labels."""
     height = chart.get_figheight()
     chart.subplots_adjust(
-        left=0.09, right=0.885, top=1.0 - 0.12 / height, bottom=bottom / height, hspace=0.12, wspace=0.2
+        left=0.09, right=0.876, top=1.0 - 0.12 / height, bottom=bottom / height, hspace=0.12, wspace=0.2
     )
 
 
@@ -647,9 +651,11 @@ def _spread(wanted: np.ndarray, heights: np.ndarray, room: float) -> np.ndarray:
     return places
 
 
-def _wrapped(text: str, *, letters: int) -> str:
-    """A name in at most three short lines, broken at blanks and underscores where it has them."""
-    lines = textwrap.wrap(text.replace("_", "_ "), letters, max_lines=3, placeholder="\u2026")
+def _wrapped(text: str, *, letters: int, most: int = 3) -> str:
+    """A name in a few short lines, broken at blanks and underscores where it has them; what does not fit is cut."""
+    if len(text) <= letters + 1:  # one letter more still fits
+        return text
+    lines = textwrap.wrap(text.replace("_", "_ "), letters, max_lines=most, placeholder="\u2026")
     return "\n".join(lines).replace("_ ", "_")
 
 

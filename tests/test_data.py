@@ -11,7 +11,7 @@ import pytest
 
 from backgrid.bars import hash_bars
 from backgrid.cache import load_snapshot
-from backgrid.data import fetch_ohlcv, sample_symbols
+from backgrid.data import fetch_many, fetch_ohlcv, sample_symbols
 from backgrid.errors import BadDataError, DataFetchError, NoDataError, ParameterError, PricesError, UnknownSymbolError
 
 PRICES = ["Open", "High", "Low", "Close"]
@@ -648,3 +648,58 @@ def test_interval_that_the_bars_contradict_is_refused(week):
     with pytest.raises(BadDataError, match="the bars lie 7 days apart: interval '1d' is not theirs"):
         fetch(weekly)
     assert len(fetch_ohlcv("AAPL", source=lambda *asked: weekly, interval="1wk")) == len(week)
+
+
+# ---- several symbols -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "symbols", ["AAPL NVDA", " aapl,nvda ", "AAPL, NVDA", ["AAPL", "nvda"], ("AAPL", "NVDA"), iter(["AAPL", "NVDA"])]
+)
+def test_several_symbols_are_fetched_in_the_order_asked_for(symbols):
+    prices = fetch_many(symbols, "2023-01-03", "2023-01-31", source="sample", adjusted=False)
+    assert list(prices) == ["AAPL", "NVDA"]
+    for symbol, frame in prices.items():
+        alone = fetch_ohlcv(symbol, "2023-01-03", "2023-01-31", source="sample", adjusted=False)
+        pd.testing.assert_frame_equal(frame, alone)
+        assert frame.attrs == alone.attrs
+
+
+def test_each_symbol_is_asked_of_a_function(week):
+    asked = []
+    fetch_many("B A", source=lambda *request: asked.append(request) or week, interval="1d")
+    assert asked == [("B", None, None, "1d"), ("A", None, None, "1d")]
+
+
+def test_each_symbol_has_its_own_file(tmp_path, week):
+    for number, symbol in enumerate(["^GSPC", "BRK-B"], start=1):
+        (week * number).to_csv(tmp_path / f"{symbol}.csv")
+    for source in (str(tmp_path / "{symbol}.csv"), tmp_path / "{symbol}.csv"):
+        prices = fetch_many("^GSPC BRK-B", source=source)
+        assert [frame["Close"].iloc[0] for frame in prices.values()] == [100.0, 200.0]
+
+
+def test_one_file_is_not_the_prices_of_several_symbols(csv, week):
+    with pytest.raises(ParameterError, match="would be read for each of 2 symbols: put {symbol} in its name"):
+        fetch_many("A B", source=csv(week))
+    assert list(fetch_many("A", source=csv(week))) == ["A"]
+
+
+@pytest.mark.parametrize(
+    ("symbols", "error", "said"),
+    [
+        ("", ParameterError, "symbols must name at least one ticker, got none"),
+        (" , ", ParameterError, "symbols must name at least one ticker, got none"),
+        ([], ParameterError, "symbols must name at least one ticker, got none"),
+        ("AAPL NVDA aapl", ParameterError, "symbols: AAPL stands twice"),
+        ("AAPL ../NVDA", ParameterError, "symbol '../NVDA' is not a ticker"),
+        (["AAPL", 5], ParameterError, "symbol 5 is not a ticker"),
+        (None, ParameterError, "symbols must be tickers separated by blanks, or a list of them, got None"),
+        ({"AAPL": 1}, ParameterError, "symbols must be tickers separated by blanks"),
+        ("AAPL MSFT", UnknownSymbolError, "MSFT first bar..last bar: the embedded sample has no 1d bars of it"),
+    ],
+    ids=str,
+)
+def test_wrong_symbols_are_named(symbols, error, said):
+    with pytest.raises(error, match=said):
+        fetch_many(symbols, source="sample")

@@ -9,11 +9,16 @@ import numpy as np
 import pandas as pd
 import plain
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from test_page import HOSTILE, course, every_run, minutes, percent, run
+from test_portfolio_page import PORTFOLIOS, portfolio, two
 
 from backgrid import plot
 from backgrid.bars import drawn_bars
 from backgrid.engine import run_backtest
+from backgrid.portfolio import run_portfolio
+from backgrid.portfolio_page import traded
 
 CHARTS = {
     "equity": lambda prices, result: result.plot(),
@@ -23,9 +28,26 @@ CHARTS = {
 }
 every_chart = pytest.mark.parametrize("kind", CHARTS)
 
+SHARED = {
+    "weights": lambda result: plot.weights_chart(result.weights),
+    "contributions": lambda result: plot.contributions_chart(result.contributions, result.settings["cash"]),
+    "cumulative": lambda result: plot.cumulative_chart(result.contributions),
+    "turnover": lambda result: plot.turnover_chart(traded(result)),
+    "equity": lambda result: result.plot(),
+}
+every_shared_chart = pytest.mark.parametrize("kind", SHARED)
+every_portfolio = pytest.mark.parametrize("name", PORTFOLIOS)
+
 
 def draw(kind, name):
     return CHARTS[kind](*run(name))
+
+
+@functools.cache
+def shared(kind, name):
+    """A chart of a portfolio and its SVG."""
+    chart = SHARED[kind](portfolio(name)[1])
+    return chart, chart.svg()
 
 
 @functools.cache
@@ -158,7 +180,10 @@ def test_name_of_a_strategy_is_text_and_nothing_else(name):
     chart = plot.equity_chart(result.equity, result.benchmark, result.positions, name)
     svg = chart.svg()
     assert not [element for element in ElementTree.fromstring(svg).iter() if element.tag.endswith(("script", "img"))]
-    assert name in texts(svg)
+    assert name in chart.alt
+    drawn = next(note.get_text() for note in chart.axes[0].texts if "holding" not in note.get_text())
+    assert set(drawn.split("\n")) <= set(texts(svg))
+    assert name.replace(" ", "").startswith(re.sub(r"[\n…]", "", drawn).replace(" ", ""))
 
 
 # ---- long series -----------------------------------------------------------------------------------------------------
@@ -226,9 +251,9 @@ def test_equity_chart_marks_the_worst_drawdown():
 def test_names_at_the_ends_of_touching_lines_are_moved_apart():
     shifts = [
         sorted(note.xyann[1] for note in run_backtest(course(close), target).plot().axes[0].texts)
-        for close, target in [([100.0, 101.0], [0.0, 0.0]), ([100.0, 200.0], [0.0, 0.0])]
+        for close, target in [([100.0, 100.0], [0.0, 0.0]), ([100.0, 200.0], [0.0, 0.0])]
     ]
-    assert shifts == [[-6, 6], [0, 0]]
+    assert shifts == [pytest.approx([-plot.LINE / 2, plot.LINE / 2]), [0, 0]]
 
 
 def test_positions_are_drawn_where_they_are_held():
@@ -310,3 +335,271 @@ def test_short_trades_are_shaded_in_the_colour_of_loss():
     result = run_backtest(prices, np.tile([-1.0] * 5 + [0.0] * 5, 12))
     shades = {matplotlib.colors.to_hex(p.get_facecolor()) for p in CHARTS["signals"](prices, result).axes[0].patches}
     assert shades == {plot.LOSS}
+
+
+# ---- portfolios ------------------------------------------------------------------------------------------------------
+
+
+@every_shared_chart
+@every_portfolio
+def test_chart_of_a_portfolio_draws_every_run_without_odd_numbers(name, kind):
+    chart, svg = shared(kind, name)
+    for text in (*texts(svg), chart.alt, chart.caption):
+        assert not re.search(r"\b(nan|NaN|inf|None|NaT)\b|-0(\.0+)?( %|$)", text), text
+    for numbers in re.findall(r' (?:d|points|x|y|transform)="([^"]*)"', svg):
+        assert not re.search(r"nan|inf", numbers)
+    assert len(chart.alt) > 20 and len(chart.caption) > 10
+
+
+@every_shared_chart
+def test_chart_of_a_portfolio_is_the_same_bytes_twice(kind):
+    assert SHARED[kind](portfolio("six")[1]).svg() == shared(kind, "six")[1]
+
+
+@every_shared_chart
+@pytest.mark.parametrize("name", ["six", "long_short", "many"])
+def test_colours_of_a_portfolio_are_those_of_the_page(name, kind):
+    _, svg = shared(kind, name)
+    for variable, color in re.findall(r"var\((--[\w-]+), (#\w{6})\)", svg):
+        assert plot.VARIABLES[color] == variable
+    assert re.findall(r"#[0-9a-f]{6}\b", re.sub(r"var\([^)]*\)", "", svg)) == []
+
+
+@every_shared_chart
+@pytest.mark.parametrize("name", ["six", "many", "long_series"])
+def test_drawing_of_a_portfolio_stays_small(name, kind):
+    assert len(shared(kind, name)[1]) < 250_000
+
+
+@every_shared_chart
+@every_portfolio
+def test_every_text_of_a_portfolio_lies_within_its_drawing(name, kind):
+    """Measured in the font of the tests, which is wider than most."""
+    chart, _ = shared(kind, name)
+    found = [note for axes in chart.axes for note in axes.texts]
+    found += [label for axes in chart.axes for label in (*axes.get_yticklabels(), axes.xaxis.label, axes.yaxis.label)]
+    for text in found:
+        if text.get_text() and text.get_visible():
+            box = text.get_window_extent()
+            assert box.x0 >= -1.0 and box.x1 <= chart.bbox.width + 1.0, text.get_text()
+
+
+@pytest.mark.parametrize("ground", ["#ffffff", "#0f1318"])
+def test_colours_of_series_stand_out_on_a_light_and_on_a_dark_page(ground):
+    """A contrast of 3 is what WCAG 2.1 asks of graphics."""
+
+    def luminance(color):
+        parts = np.array(matplotlib.colors.to_rgb(color))
+        return np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722]
+
+    for color in plot.SERIES:
+        low, high = sorted([luminance(color), luminance(ground)])
+        assert (high + 0.05) / (low + 0.05) >= 3.0
+
+
+DEUTAN = [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]
+PROTAN = [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]
+TRITAN = [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]]
+
+
+@pytest.mark.parametrize("seen", [np.eye(3), DEUTAN, PROTAN, TRITAN], ids=["all", "deutan", "protan", "tritan"])
+def test_colours_of_series_differ_for_every_eye(seen):
+    """Simulated by Machado, Oliveira and Fernandes (2009), severity 1; 10 in Oklab is a plain difference."""
+    to_cone = [[0.4122, 0.5363, 0.0514], [0.2119, 0.6807, 0.1074], [0.0883, 0.2817, 0.6300]]
+    to_lab = [[0.2105, 0.7936, -0.0041], [1.9780, -2.4286, 0.4506], [0.0259, 0.7828, -0.8087]]
+    parts = np.array([matplotlib.colors.to_rgb(color) for color in plot.SERIES])
+    linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+    lab = np.cbrt(np.clip(linear @ np.transpose(seen), 0.0, 1.0) @ np.transpose(to_cone)) @ np.transpose(to_lab)
+    apart = np.linalg.norm(lab[:, None] - lab, axis=-1) * 100.0
+    assert apart[np.triu_indices(len(lab), 1)].min() > 10.0
+
+
+def test_weights_lie_on_top_of_each_other_and_the_rest_is_cash():
+    weights = pd.DataFrame(
+        {"A": [0.0, 0.25, 0.25], "B": [0.0, 0.5, 0.25]}, index=pd.bdate_range("2023-01-02", periods=3)
+    )
+    chart = plot.weights_chart(weights)
+    cash, b, a = (patch.get_xy() for patch in chart.axes[0].patches)
+    assert a[1:4].tolist() == [[0.0, 0.0], [1.0, 0.25], [2.0, 0.25]]
+    assert b[1:4].tolist() == [[0.0, 0.0], [1.0, 0.75], [2.0, 0.5]]
+    assert cash[:, 1].max() == 1.0
+    assert [note.get_text() for note in chart.axes[0].texts] == ["A", "B", "cash"]
+    assert [note.xy[1] for note in chart.axes[0].texts] == [0.125, 0.375, 0.75]
+    assert said(chart) == (
+        "On average 41.7 % of the account was long. The largest weight at a close was 50.0 % in B on 2023-01-03."
+    )
+
+
+def test_weights_of_which_one_is_negative_are_lines():
+    weights = pd.DataFrame({"A": [0.5, 0.5], "B": [-0.5, 0.0]}, index=pd.bdate_range("2023-01-02", periods=2))
+    chart = plot.weights_chart(weights)
+    assert not chart.axes[0].patches
+    assert [line.get_ydata().tolist() for line in chart.axes[0].lines[1:]] == [[0.5, 0.5], [-0.5, 0.0]]
+    assert said(chart).startswith("On average 50.0 % of the account was long, 25.0 % short.")
+
+
+def test_borrowed_weights_reach_above_the_account():
+    weights = pd.DataFrame({"A": [0.9, 0.9], "B": [0.6, 0.9]}, index=pd.bdate_range("2023-01-02", periods=2))
+    chart = plot.weights_chart(weights)
+    assert chart.axes[0].get_ylim() == (0.0, 1.8)
+    assert "cash" not in [note.get_text() for note in chart.axes[0].texts]
+
+
+def test_of_many_symbols_the_largest_are_named_and_the_rest_added_up():
+    values = np.tile(np.arange(1.0, 16.0) / 200.0, (2, 1))
+    index, names = pd.bdate_range("2023-01-02", periods=2), [f"S{k}" for k in range(15)]
+    chart = plot.weights_chart(pd.DataFrame(values, index=index, columns=names))
+    shown = [note.get_text() for note in chart.axes[0].texts]
+    assert shown == [*names[4:], "4 others", "cash"]
+    tops = [patch.get_xy()[1, 1] for patch in chart.axes[0].patches][1:]
+    assert tops[0] == pytest.approx(values[0].sum())
+    assert tops[0] - tops[1] == pytest.approx(values[0, :4].sum())
+
+
+def test_symbol_has_one_colour_in_every_chart_of_a_page():
+    result = portfolio("many")[1]
+
+    def colours(chart):
+        return {note.get_text(): note.arrow_patch.get_edgecolor() for note in chart.axes[0].texts}
+
+    weights, brought = colours(SHARED["weights"](result)), colours(SHARED["cumulative"](result))
+    both = weights.keys() & brought.keys()
+    assert len(both) > 6
+    assert {name: weights[name] for name in both} == {name: brought[name] for name in both}
+
+
+def test_bars_show_what_each_symbol_brought_the_best_first():
+    contributions = pd.DataFrame({"A": [0.0, -300.0], "B": [1000.0, 500.0], "C": [0.0, 0.0]})
+    contributions.index = pd.bdate_range("2023-01-02", periods=2)
+    chart = plot.contributions_chart(contributions, 10_000.0)
+    bars_drawn = chart.axes[0].patches
+    assert [bar.get_width() for bar in bars_drawn] == [1500.0, 0.0, -300.0]
+    assert [matplotlib.colors.to_hex(bar.get_facecolor()) for bar in bars_drawn] == [
+        plot.ACCENT,
+        plot.ACCENT,
+        plot.LOSS,
+    ]
+    drawn = texts(chart.svg())
+    assert {"B", "C", "A", "1,500  (15.0 %)", "0  (0.0 %)", "-300.00  (-3.0 %)"} <= set(drawn)
+    assert said(chart) == (
+        "B brought most, 1,500, A least, -300.00. Together they brought 1,200, 12.0 % of the starting cash."
+    )
+
+
+def test_lines_show_what_each_symbol_had_brought():
+    contributions = pd.DataFrame({"A": [0.0, 5.0, -9.0], "B": [0.0, 1.0, 2.0]})
+    contributions.index = pd.bdate_range("2023-01-02", periods=3)
+    chart = plot.cumulative_chart(contributions)
+    assert [line.get_ydata().tolist() for line in chart.axes[0].lines[1:]] == [[0.0, 5.0, -4.0], [0.0, 1.0, 3.0]]
+    assert said(chart) == "B has been ahead since 2023-01-04. The lowest that any had brought was -4.00."
+    assert (
+        said(plot.cumulative_chart(contributions[["B"]]))
+        == "B has been ahead since the first bar. No symbol ever stood at a loss."
+    )
+
+
+def test_what_is_traded_is_added_up_by_month():
+    index = pd.bdate_range("2023-01-02", "2023-04-28")
+    values = pd.Series(0.0, index=index)
+    values["2023-01-02"], values["2023-02-01"], values["2023-02-28"], values["2023-04-03"] = 0.3, 0.1, 0.1, 0.25
+    chart = plot.turnover_chart(values)
+    assert [bar.get_height() for bar in chart.axes[0].patches] == pytest.approx([0.3, 0.2, 0.0, 0.25])
+    assert not chart.axes[0].texts
+    assert said(chart) == (
+        "In the median month 22.5 % of the account was traded, bought and sold together; most, 30.0 %, in 2023-01."
+    )
+
+
+def test_bar_that_would_dwarf_the_others_is_cut_and_labelled():
+    chart, svg = shared("turnover", "six")
+    assert "100.0 %" in texts(svg)
+    assert chart.axes[0].get_ylim()[1] < 0.25
+    assert said(chart).endswith(
+        "most, 100.0 %, in 2019-01. A bar that would dwarf the others is cut, with its number beside it."
+    )
+
+
+@pytest.mark.parametrize(
+    ("index", "span", "first", "number"),
+    [
+        (pd.bdate_range("2023-01-02", "2023-03-31"), "month", "2023-01", 3),
+        (pd.bdate_range("2023-01-02", "2023-02-28"), "day", "2023-01-02", 42),
+        (pd.bdate_range("1990-01-02", "2023-03-31"), "quarter", "1990Q1", 133),
+        (pd.date_range("1900-01-02", "2023-03-31", freq="7D"), "year", "1900", 124),
+        (pd.date_range("2023-01-02 09:30", periods=2000, freq="min", tz="America/New_York"), "day", "2023-01-02", 2),
+    ],
+)
+def test_span_of_what_is_traded_fits_the_run(index, span, first, number):
+    chart = plot.turnover_chart(pd.Series(np.arange(index.size, 0, -1.0), index=index))
+    assert len(chart.axes[0].patches) == number
+    assert chart.axes[0].get_ylabel() == f"traded a {span}"
+    assert f"in the median {span} " in said(chart).lower()
+
+
+def test_nothing_traded_or_held_is_said():
+    captions = [said(shared(kind, "never_traded")[0]) for kind in list(SHARED)[:4]]
+    assert captions == [
+        "Nothing was ever held.",
+        *["No symbol brought or lost anything."] * 2,
+        "Nothing was ever traded.",
+    ]
+
+
+def test_account_of_a_portfolio_is_drawn_against_equal_parts():
+    drawn = texts(shared("equity", "six")[1])
+    assert {"equal_", "weight", "holding", "equal parts"} <= set(drawn)
+
+
+@pytest.mark.parametrize("name", [HOSTILE, "$\\frac$", "a_$b_{", "日本", "&amp;"])
+@every_shared_chart
+def test_symbol_is_text_and_nothing_else(kind, name):
+    prices = {name: course([10.0, 11.0, 9.0]), **two([5.0, 5.0, 6.0], [1.0, 1.0, 1.0])}
+    svg = SHARED[kind](run_portfolio(prices, "equal_weight")).svg()
+    assert not [element for element in ElementTree.fromstring(svg).iter() if element.tag.endswith(("script", "img"))]
+
+
+heights_and_places = st.lists(
+    st.tuples(st.floats(-50.0, 350.0), st.sampled_from([12.0, 24.0, 36.0])), min_size=1, max_size=14
+)
+
+
+@given(heights_and_places)
+def test_labels_never_overlap_and_stay_in_order_within_their_room(labels):
+    wanted, heights = np.array(labels).T
+    places = plot._spread(wanted, heights, 300.0)
+    order = np.argsort(wanted, kind="stable")
+    apart = (heights[order][1:] + heights[order][:-1]) / 2.0
+    squeezed = min(1.0, 300.0 / apart.sum()) if apart.size else 1.0
+    assert (np.diff(places[order]) >= apart * squeezed - 1e-9).all()
+    assert places.min() >= -1e-9 and places.max() <= 300.0 + 1e-9
+
+
+def test_labels_that_do_not_touch_stay_where_they_are():
+    wanted = np.array([200.0, 10.0, 100.0])
+    assert plot._spread(wanted, np.full(3, 12.0), 300.0).tolist() == wanted.tolist()
+
+
+def test_labels_that_touch_share_the_way():
+    assert plot._spread(np.array([100.0, 104.0]), np.full(2, 12.0), 300.0).tolist() == [96.0, 108.0]
+    assert plot._spread(np.array([0.0, 0.0]), np.full(2, 12.0), 300.0).tolist() == [0.0, 12.0]
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("AAPL", "AAPL"),
+        ("holding equal parts", "holding\nequal parts"),
+        ("inverse_volatility", "inverse_\nvolatility"),
+        ("a_name_that_goes_on_and_on_without_any_end", "a_name_\nthat_goes_\non_and_…"),
+        ("", ""),
+    ],
+)
+def test_names_are_broken_where_they_can_be(text, lines):
+    assert plot._wrapped(text, letters=11) == lines
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.0, "0"), (-20_000.0, "-20,000"), (999_999.0, "999,999"), (1.5e6, "1.5 M"), (2e9, "2,000 M")]
+)
+def test_amounts_on_an_axis_are_short(value, text):
+    assert plot._money(value).replace("\u2212", "-") == text

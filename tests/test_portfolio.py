@@ -1,13 +1,39 @@
-"""Several symbols, one account: numbers by hand."""
+"""Several symbols, one account: numbers by hand, a plain twin, and what must hold for any prices and weights."""
+
+import copy
+import pickle
 
 import numpy as np
 import pandas as pd
+import plain
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from backgrid.data import fetch_ohlcv
 from backgrid.engine import run_backtest
 from backgrid.errors import ParameterError, PricesError, TooFewBarsError
-from backgrid.portfolio import run_portfolio
+from backgrid.portfolio import align_prices, run_portfolio
+from backgrid.result import BacktestResult
+from backgrid.terms import FILLS
+
+few = settings(max_examples=60)
+
+
+def units_of(result, prices):
+    """Units held at each close, by symbol."""
+    closes = pd.DataFrame({symbol: frame["Close"] for symbol, frame in prices.items()})
+    return result.weights.mul(result.equity, axis=0) / closes.reindex(result.equity.index).ffill()
+
+
+def account_of(result):
+    """What is not in any symbol, at each close; that of the first bar after its costs."""
+    account = result.equity * (1.0 - result.weights.sum(axis=1))
+    account.iloc[0] += result.contributions.iloc[0].sum()
+    return account
+
+
+# ---- by hand ---------------------------------------------------------------------------------------------------------
 
 
 def test_weights_are_bought_at_the_next_open_and_kept(bars):
@@ -74,6 +100,189 @@ def test_calendars_are_aligned_and_what_was_done_is_noted(bars):
     assert carried.trades["entry_bar"].tolist() == [2, 2]  # B has no price of its own on the bar before
 
 
+def test_next_close_and_close_trade_at_the_close(bars):
+    prices = {"A": bars([10.0, 20.0, 40.0]), "B": bars([10.0, 10.0, 10.0])}
+    at_close = run_portfolio(prices, {"A": 0.5}, fill="close", cash=1000.0)
+    assert at_close.equity.tolist() == [1000.0, 1500.0, 2500.0]
+    at_next = run_portfolio(prices, {"A": 0.5}, fill="next_close", cash=1000.0)
+    assert at_next.equity.tolist() == [1000.0, 1000.0, 1500.0]
+
+
+def test_slippage_and_fees_are_paid_on_top_of_the_weight(bars):
+    """Half of 1,000 at 10 are 50 units, paid at 10.10, and 1 % of 505 for it."""
+    result = run_portfolio({"A": bars([10.0] * 3)}, {"A": 0.5}, fees=0.01, slippage=0.01, cash=1000.0)
+    assert result.trades[["units", "entry_price", "fees"]].values.tolist() == [[50.0, 10.1, pytest.approx(5.05)]]
+    assert result.equity.iloc[-1] == pytest.approx(1000.0 - 5.0 - 5.05)
+
+
+def test_purchases_shrink_alike_beside_what_is_held(bars):
+    """A doubles and is sold to its half; what that leaves in the account goes to B and C, as one to two."""
+    prices = {"A": bars([10.0, 20.0, 20.0]), "B": bars([10.0] * 3), "C": bars([10.0] * 3)}
+    weights = pd.DataFrame({"A": [0.5, 0.5], "B": [0.0, 1 / 6], "C": [0.0, 1 / 3]}, prices["A"].index[:2])
+    result = run_portfolio(prices, weights, fill="close", fees=0.01, cash=1005.0)
+    cash = 1005.0 - 502.5 * 1.01  # after 50.25 units of A, 1,005 of 1,502.475 at the second close
+    worth = cash + 1005.0
+    sold = 50.25 - 0.5 * worth / 20.0
+    share = (cash + sold * 20.0 * 0.99) / (0.5 * worth * 1.01)
+    assert share < 1.0
+    units = units_of(result, prices).iloc[1].tolist()
+    assert units == pytest.approx([50.25 - sold, share * worth / 60.0, share * worth / 30.0])
+    assert account_of(result).iloc[1] == pytest.approx(0.0, abs=1e-9)
+
+
+def test_shorts_pay_for_longs(bars):
+    """Half short, half long: the account keeps its 1,000 and earns on both sides."""
+    prices = {"A": bars([10.0, 11.0, 11.0]), "B": bars([10.0, 9.0, 9.0])}
+    result = run_portfolio(prices, {"A": 0.5, "B": -0.5}, fill="close", cash=1000.0)
+    assert units_of(result, prices).iloc[0].tolist() == [50.0, -50.0]
+    assert result.equity.tolist() == [1000.0, 1100.0, 1100.0]
+    assert account_of(result).tolist() == pytest.approx([1000.0] * 3)
+    assert result.positions.tolist() == pytest.approx([1.0, 1000.0 / 1100.0, 1000.0 / 1100.0])
+
+
+def test_leverage_is_borrowed_at_the_cash_rate(bars):
+    """Twice 1,000 in two symbols owes 1,000, for which 1 % a bar is due."""
+    prices = {"A": bars([10.0] * 4), "B": bars([10.0] * 4)}
+    terms = {"leverage": 2.0, "cash": 1000.0, "cash_rate": 0.01, "periods_per_year": 1}
+    result = run_portfolio(prices, {"A": 1.0, "B": 1.0}, fill="close", **terms)
+    assert result.equity.tolist() == pytest.approx([1000.0, 990.0, 979.9, 969.699])
+    assert result.metrics["financing"] == pytest.approx(-30.301)
+
+
+def test_borrow_rate_is_due_on_what_is_short(bars):
+    prices = {"A": bars([10.0] * 3), "B": bars([10.0] * 3)}
+    terms = {"cash": 1000.0, "borrow_rate": 0.01, "periods_per_year": 1}
+    result = run_portfolio(prices, {"A": 0.5, "B": -0.5}, fill="close", **terms)
+    assert result.equity.tolist() == pytest.approx([1000.0, 995.0, 990.0])
+    assert result.by_symbol["contribution"].tolist() == pytest.approx([0.0, -10.0])
+
+
+def test_change_of_side_closes_first(bars):
+    prices = {"A": bars([10.0] * 3), "B": bars([10.0] * 3)}
+    weights = pd.DataFrame({"A": [0.5, -0.3], "B": [-0.2, 0.4]}, prices["A"].index[:2])
+    result = run_portfolio(prices, weights, fill="close", cash=1000.0, fixed_fee=1.0)
+    assert result.trades["units"].tolist() == pytest.approx([50.0, -20.0, -29.94, 39.92])
+    assert result.trades["fees"].tolist() == [2.0, 2.0, 1.0, 1.0]
+    assert result.equity.iloc[1:].tolist() == pytest.approx([994.0, 994.0])
+
+
+def test_whole_units_are_rounded_towards_zero_and_leave_their_rest_in_cash(bars):
+    prices = {"A": bars([300.0] * 3), "B": bars([70.0] * 3)}
+    result = run_portfolio(prices, {"A": 0.5, "B": -0.5}, fill="close", whole_units=True, cash=1000.0)
+    assert result.trades["units"].tolist() == [1.0, -7.0]
+    assert account_of(result).iloc[-1] == pytest.approx(1000.0 - 300.0 + 490.0)
+
+
+def test_whole_units_that_costs_cut_short_stay_whole(bars):
+    """Ten of each are wanted, 9.9 paid for."""
+    prices = {"A": bars([10.0] * 3), "B": bars([10.0] * 3)}
+    result = run_portfolio(prices, fill="close", whole_units=True, fees=0.01, cash=200.0)
+    assert result.trades["units"].tolist() == [9.0, 9.0]
+
+
+def test_a_sale_that_does_not_bring_its_fixed_fee_needs_money_for_it(bars):
+    """0.3 % of 1,000 are worth 3, the fee is 5: with nothing in the account the weight stays; 10 more pay for it."""
+    prices = {"A": bars([10.0] * 3), "B": bars([10.0] * 3)}
+    weights = pd.DataFrame({"A": [0.5, 0.497], "B": [0.5, 0.5]}, prices["A"].index[:2])
+    poor = run_portfolio(prices, weights, fill="close", fixed_fee=5.0, cash=1010.0)
+    assert units_of(poor, prices)["A"].tolist() == pytest.approx([50.0, 50.0, 50.0])
+    weights["B"] = [0.45, 0.45]
+    rich = run_portfolio(prices, weights, fill="close", fixed_fee=5.0, cash=1010.0)
+    assert units_of(rich, prices)["A"].tolist() == pytest.approx([50.5, 49.7, 49.7])
+
+
+@pytest.mark.parametrize("rebalance", ["bar", 0.01])
+def test_nothing_trades_for_the_sake_of_rounding(bars, rebalance):
+    """Prices that do not move: each symbol has its weight, and no fixed fee is paid to mend the last digit."""
+    prices = {
+        s: bars([price] * 50) for s, price in zip("ABCDEFG", (0.1, 1 / 3, 7.7, 10.1, 33.3, 1e-5, 1e5), strict=True)
+    }
+    result = run_portfolio(prices, rebalance=rebalance, fees=0.001, fixed_fee=1.0, slippage=0.001)
+    assert result.by_symbol["fees"].tolist() == pytest.approx(result.trades["fees"].tolist())
+    assert result.metrics["fees_paid"] == pytest.approx(7.0 + result.metrics["turnover"] * 49 / 252 * 100.0)
+
+
+def test_week_is_due_on_its_first_close_also_after_a_holiday_and_across_a_year(bars):
+    """Bars on Thu 29, Fri 30 Dec, Tue 3 and Wed 4 Jan: the week begins on the Tuesday."""
+    index = pd.DatetimeIndex(["2022-12-29", "2022-12-30", "2023-01-03", "2023-01-04", "2023-01-05"])
+    prices = {"A": bars([10.0, 30.0, 30.0, 30.0, 30.0], index=index), "B": bars([10.0] * 5, index=index)}
+    result = run_portfolio(prices, rebalance="week", fill="close")
+    assert result.weights["A"].tolist() == pytest.approx([0.5, 0.75, 0.5, 0.5, 0.5])
+
+
+def test_rhythm_keeps_the_weights_decided_when_it_was_due(bars):
+    """Of weights that differ on every bar, only those of the first of the month trade."""
+    index = pd.DatetimeIndex(["2023-01-30", "2023-01-31", "2023-02-01", "2023-02-02", "2023-02-03"])
+    prices = {"A": bars([10.0] * 5, index=index)}
+    weights = pd.DataFrame({"A": [0.1, 0.2, 0.3, 0.4, 0.5]}, index)
+    assert run_portfolio(prices, weights, rebalance="month").weights["A"].tolist() == pytest.approx(
+        [0.0, 0.1, 0.1, 0.3, 0.3]
+    )
+    assert run_portfolio(prices, weights, rebalance=None, fill="close").weights["A"].tolist() == pytest.approx(
+        [0.1, 0.2, 0.3, 0.4, 0.5]
+    )
+
+
+def test_rhythm_begins_with_the_first_weights(bars):
+    index = pd.bdate_range("2023-01-02", periods=4)
+    weights = pd.DataFrame({"A": [np.nan, 0.5, 0.5, 0.5]}, index)
+    for rebalance in (None, "bar", "week", "month", 0.3):
+        result = run_portfolio({"A": bars([10.0] * 4)}, weights, rebalance=rebalance, fill="close")
+        assert result.weights["A"].tolist() == pytest.approx([0.0, 0.5, 0.5, 0.5])
+
+
+def test_band_opens_and_closes_whatever_the_drift(bars):
+    """0.04 is within a band of 0.1, and bought and sold all the same."""
+    prices = {"A": bars([10.0] * 5), "B": bars([10.0] * 5)}
+    weights = pd.DataFrame({"A": [0.5, 0.5, 0.5, 0.45], "B": [0.0, 0.04, 0.0, 0.0]}, prices["A"].index[:4])
+    result = run_portfolio(prices, weights, rebalance=0.1, fill="close", cash=1000.0)
+    assert units_of(result, prices).values.tolist() == pytest.approx(
+        np.array([[50.0, 0.0], [50.0, 4.0], [50.0, 0.0], [50.0, 0.0], [50.0, 0.0]])
+    )
+
+
+def test_benchmark_is_equal_parts_of_each_unless_one_is_given(bars):
+    prices = {"A": bars([10.0, 20.0, 30.0]), "B": bars([10.0, 10.0, 5.0])}
+    alone = run_portfolio(prices, {"A": 0.1}, cash=1000.0)
+    assert alone.benchmark.tolist() == [1000.0, 1500.0, 1750.0]
+    assert alone.settings["benchmark"] == "holding equal parts"
+    given_one = run_portfolio(prices, {"A": 0.1}, cash=1000.0, benchmark=prices["A"]["Close"])
+    assert given_one.benchmark.tolist() == [1000.0, 2000.0, 3000.0]
+
+
+def test_by_symbol_says_what_each_was_cost_and_brought(bars):
+    """50 units of A bought for 500 + 5 and sold for 750 - 7.50; 20 of B bought for 200 + 2 and held."""
+    prices = {"A": bars([10.0, 10.0, 15.0, 15.0]), "B": bars([10.0, 10.0, 10.0, 5.0])}
+    weights = pd.DataFrame({"A": [0.5, 0.5, 0.0], "B": [0.2] * 3}, prices["A"].index[:3])
+    result = run_portfolio(prices, weights, fill="close", fees=0.01, cash=1000.0, periods_per_year=3)
+    worth = 993.0 + 250.0  # at the third close, before A is sold and B, worth 200, brought to 248.60
+    more = 0.2 * worth / 10.0 - 20.0
+    table = result.by_symbol
+    assert table.index.tolist() == ["A", "B"]
+    assert table["fees"].tolist() == pytest.approx([12.5, 2.0 + more * 0.1])
+    assert table["contribution"].tolist() == pytest.approx([250.0 - 12.5, -5.0 * (20.0 + more) - 2.0 - more * 0.1])
+    assert table["contribution_share"].tolist() == pytest.approx((table["contribution"] / 1000.0).tolist())
+    assert table["turnover"].tolist() == pytest.approx([0.5 + 750.0 / 993.0, 0.2 + more * 10.0 / 993.0])
+    assert table["n_trades"].tolist() == [1, 1]
+    assert table["mean_weight"].tolist() == pytest.approx(result.weights.mean().tolist())
+    assert table["largest_weight"].tolist() == pytest.approx([500.0 / 993.0, 200.0 / 993.0])
+
+
+def test_largest_weight_keeps_its_sign(bars):
+    result = run_portfolio({"A": bars([10.0, 10.0, 15.0])}, {"A": -0.5}, fill="close", cash=1000.0)
+    assert result.by_symbol["largest_weight"].tolist() == pytest.approx([-1.0])
+
+
+def test_ruin_ends_the_run_with_what_is_held(bars):
+    """Borrowed twice: a half of the prices is the whole account, and less is its ruin."""
+    prices = {"A": bars([10.0, 10.0, 4.0, 8.0]), "B": bars([10.0, 10.0, 5.0, 8.0])}
+    result = run_portfolio(prices, {"A": 1.0, "B": 1.0}, leverage=2.0, cash=1000.0)
+    assert result.equity.tolist() == [1000.0, 1000.0, 0.0, 0.0]
+    assert result.trades["exit_reason"].tolist() == ["ruin", "ruin"]
+    assert result.trades["pnl"].tolist() == [-600.0, -500.0]
+    assert result.weights.iloc[2:].to_numpy().tolist() == [[0.0, 0.0], [0.0, 0.0]]
+
+
 @pytest.mark.parametrize(
     ("change", "error", "says"),
     [
@@ -117,3 +326,219 @@ def test_daily_beside_intraday_is_refused():
     prices = {"AAPL": fetch_ohlcv("AAPL", source="sample"), "X": fetch_ohlcv("AAPL", interval="1m", source="sample")}
     with pytest.raises(PricesError, match="different time zones"):
         run_portfolio(prices)
+
+
+# ---- any prices and weights ------------------------------------------------------------------------------------------
+
+
+@st.composite
+def panels(draw, most=4):
+    """Random walks of 2 to `most` symbols, calm to wild, over 12 to 40 bars."""
+    seed, n_symbols, n_bars = draw(st.integers(0, 9999)), draw(st.integers(2, most)), draw(st.integers(12, 40))
+    volatility = draw(st.sampled_from([0.01, 0.05, 0.2]))
+    return {"ABCDEF"[k]: plain.random_bars(seed + 10_000 * k, n_bars, volatility) for k in range(n_symbols)}
+
+
+def costs(**more):
+    """Terms of a run; a fixed fee makes the order of the symbols matter, see below."""
+    known = {
+        "fill": st.sampled_from(list(FILLS)),
+        "rebalance": st.sampled_from([None, "bar", "week", "month", 0.0987]),  # no drift is just that
+        "fees": st.sampled_from([0.0, 0.002, 0.05]),
+        "slippage": st.sampled_from([0.0, 0.003]),
+        "cash": st.just(1000.0),
+        "periods_per_year": st.just(252),
+    }
+    return st.fixed_dictionaries({**known, **more})
+
+
+FIXED_FEE = st.sampled_from([0.0, 1.0, 30.0])
+WHOLE = st.booleans()
+RATE = st.sampled_from([0.0, 0.5, -0.5])
+
+
+def by_rank(closes, *, share=1.0):
+    """The more a symbol has risen over three bars, the more it weighs; weights add up to `share`."""
+    rank = (closes / closes.shift(3)).rank(axis=1)
+    return rank.div(rank.sum(axis=1), axis=0) * share
+
+
+def by_move(closes, *, share=1.0):
+    """Long what has risen over two bars, short what has fallen; absolute weights add up to `share`, NaN for none."""
+    move = closes.pct_change(2)
+    return move.div(move.abs().sum(axis=1), axis=0) * share
+
+
+@few
+@given(panels(), costs(fixed_fee=FIXED_FEE, whole_units=WHOLE, cash_rate=RATE), st.sampled_from([1.0, 0.6]))
+def test_account_never_falls_below_zero_without_leverage(prices, terms, share):
+    result = run_portfolio(prices, by_rank, params={"share": share}, **terms)
+    assert (account_of(result) >= -1e-9 * result.equity).all()
+    assert (result.weights.to_numpy() >= 0.0).all()
+
+
+@few
+@given(panels(), costs(fixed_fee=FIXED_FEE, whole_units=WHOLE, cash_rate=RATE), st.integers(8, 39), st.booleans())
+def test_what_comes_later_changes_nothing_before(prices, terms, n_bars, drop):
+    """Prices that end earlier, or go on elsewhere: the same bytes until then, and the same closed trades."""
+    n_bars = min(n_bars, len(prices["A"]) - 1)
+    keep, scale = slice(0, n_bars), np.linspace(1.5, 9.0, len(prices["A"]) - n_bars)[:, None]
+    other = {
+        s: frame.iloc[keep] if drop else pd.concat([frame.iloc[keep], frame.iloc[n_bars:] * scale])
+        for s, frame in prices.items()
+    }
+    for weights in (by_rank, by_move, {"A": 0.4, "B": -0.3}):
+        assert_same_until(n_bars, run_portfolio(prices, weights, **terms), run_portfolio(other, weights, **terms))
+
+
+def assert_same_until(n_bars, whole, part):
+    for name in ("equity", "positions", "weights", "contributions", "benchmark"):
+        first, second = getattr(whole, name), getattr(part, name)
+        assert first.index[:n_bars].equals(second.index[:n_bars])
+        assert first.to_numpy()[:n_bars].tobytes() == second.to_numpy()[:n_bars].tobytes()
+    closed = [run.booked[(run.trades["exit_reason"] != "open") & (run.booked[:, 1] < n_bars)] for run in (whole, part)]
+    assert closed[0].tobytes() == closed[1].tobytes()
+
+
+@few
+@given(panels(), costs(), st.integers(10, 39), st.integers(0, 9999))
+def test_what_comes_later_changes_nothing_before_where_prices_are_carried_either(prices, terms, n_bars, seed):
+    n_bars, rng = min(n_bars, len(prices["A"]) - 1), np.random.default_rng(seed)
+    holes = {s: frame[(rng.random(len(frame)) > 0.2) | (np.arange(len(frame)) < 6)] for s, frame in prices.items()}
+    end = prices["A"].index[n_bars]
+    cut = {s: frame[frame.index < end] for s, frame in holes.items()}
+    whole, part = (run_portfolio(p, by_rank, align="ffill", **terms) for p in (holes, cut))
+    assert_same_until(min(len(part.equity), len(whole.equity)), whole, part)
+
+
+@few
+@given(
+    panels(),
+    costs(fixed_fee=FIXED_FEE, whole_units=WHOLE, cash_rate=RATE, borrow_rate=st.sampled_from([0.0, 0.3])),
+    st.sampled_from([by_rank, by_move]),
+)
+def test_contributions_and_interest_are_the_change_of_the_equity(prices, terms, weights):
+    """The costs of a fill at the first close, where the equity is the cash, come with the second bar."""
+    result = run_portfolio(prices, weights, **terms)
+    assume(result.equity.iloc[-1] > 0.0)
+    rate = 1.0 + terms["cash_rate"]
+    interest = account_of(result).to_numpy()[:-1] * (rate ** (1 / 252) - 1.0)
+    before = result.equity.to_numpy()[:-1] + np.r_[result.contributions.iloc[0].sum(), np.zeros(len(interest) - 1)]
+    gained = result.equity.to_numpy()[1:] - before
+    by_bar = result.contributions.to_numpy()[1:].sum(axis=1)
+    np.testing.assert_allclose(gained, by_bar + interest, rtol=1e-9, atol=1e-8)
+    assert result.by_symbol["contribution"].tolist() == pytest.approx(result.contributions.sum().tolist())
+
+
+@few
+@given(panels(), costs(fixed_fee=FIXED_FEE, whole_units=WHOLE), st.sampled_from([by_rank, by_move]))
+def test_numbers_by_symbol_add_up_to_those_of_the_account(prices, terms, weights):
+    result = run_portfolio(prices, weights, **terms)
+    table, trades = result.by_symbol, result.trades
+    assert table["fees"].sum() == pytest.approx(result.metrics["fees_paid"]) == pytest.approx(trades["fees"].sum())
+    assert table["turnover"].sum() == pytest.approx(result.metrics["turnover"])
+    assert table["n_trades"].sum() == result.metrics["n_trades"] == len(trades)
+    assert table["contribution"].tolist() == pytest.approx(
+        trades.groupby("symbol")["pnl"].sum().reindex(table.index, fill_value=0.0).tolist(), abs=1e-7
+    )
+    assert result.positions.tolist() == result.weights.abs().sum(axis=1).tolist()
+
+
+@few
+@given(panels(), costs(fixed_fee=FIXED_FEE, cash_rate=RATE), st.lists(st.integers(-20, 20), min_size=4, max_size=4))
+def test_scale_of_prices_changes_nothing_but_units(prices, terms, powers):
+    """By powers of two, so that no digit is lost: the same bytes."""
+    scaled = {s: frame * 2.0**power for (s, frame), power in zip(prices.items(), powers, strict=False)}
+    for weights in (by_rank, by_move):
+        ours, theirs = run_portfolio(prices, weights, **terms), run_portfolio(scaled, weights, **terms)
+        assert ours.equity.to_numpy().tobytes() == theirs.equity.to_numpy().tobytes()
+        assert ours.weights.to_numpy().tobytes() == theirs.weights.to_numpy().tobytes()
+        assert ours.trades["pnl"].tolist() == theirs.trades["pnl"].tolist()
+
+
+@few
+@given(panels(), costs(cash_rate=RATE), st.sampled_from([by_rank, by_move]))
+def test_order_of_the_symbols_changes_nothing(prices, terms, weights):
+    ours = run_portfolio(prices, weights, **terms)
+    theirs = run_portfolio(dict(reversed(prices.items())), weights, **terms)
+    np.testing.assert_allclose(ours.equity, theirs.equity, rtol=1e-12)
+    np.testing.assert_allclose(ours.weights, theirs.weights[list(prices)], rtol=1e-10, atol=1e-12)
+    assert sorted(ours.by_symbol["n_trades"].items()) == sorted(theirs.by_symbol["n_trades"].items())
+
+
+@few
+@given(
+    st.integers(0, 9999),
+    st.sampled_from([0.01, 0.05]),
+    costs(fixed_fee=st.sampled_from([0.0, 1.0]), whole_units=WHOLE, cash_rate=RATE, rebalance=st.just(None)),
+)
+def test_one_symbol_all_in_or_out_is_a_backtest_on_any_terms(seed, volatility, terms):
+    prices, target = plain.random_bars(seed, 60, volatility), plain.random_targets(seed, 60, (0.0, 1.0))
+    alone = run_backtest(prices, target, **terms)
+    result = run_portfolio({"A": prices}, pd.DataFrame({"A": target}, prices.index), **terms)
+    np.testing.assert_allclose(result.equity, alone.equity, rtol=1e-12)
+    np.testing.assert_allclose(result.positions, alone.positions, rtol=1e-12)
+    numbers = ["entry_bar", "exit_bar", "units", "entry_price", "exit_price", "fees", "pnl"]
+    np.testing.assert_allclose(result.trades[numbers], alone.trades[numbers], rtol=1e-11, atol=1e-8)
+    for name in {*alone.metrics} - {"expected_shortfall"}:  # of which worst returns depends on their last digit
+        assert result.metrics[name] == pytest.approx(alone.metrics[name], rel=1e-8, abs=1e-9, nan_ok=True)
+
+
+@few
+@given(
+    st.integers(0, 9999),
+    costs(cash_rate=RATE, rebalance=st.sampled_from([None, "bar", "week"])),
+    st.sampled_from([1.0, 0.7, -0.5]),
+)
+def test_two_symbols_of_the_same_prices_are_one(seed, terms, weight):
+    bars = plain.random_bars(seed, 40, 0.05)
+    one = run_portfolio({"A": bars}, {"A": weight}, **terms)
+    two = run_portfolio({"A": bars, "B": bars.copy()}, {"A": weight / 2.0, "B": weight / 2.0}, **terms)
+    np.testing.assert_allclose(one.equity, two.equity, rtol=1e-12)
+    np.testing.assert_allclose(one.weights["A"], two.weights.sum(axis=1), rtol=1e-10)
+    assert one.metrics["fees_paid"] == pytest.approx(two.metrics["fees_paid"])
+
+
+@few
+@given(panels(), costs(rebalance=st.sampled_from([None, "bar", 0.0987])), st.integers(1, 3))
+def test_delay_is_the_same_weights_so_many_bars_later(prices, terms, delay):
+    closes = pd.DataFrame({symbol: frame["Close"] for symbol, frame in prices.items()})
+    weights = by_move(closes)
+    later = run_portfolio(prices, weights.shift(delay), **terms)
+    assert run_portfolio(prices, weights, **terms).again(delay=delay).equity.tolist() == later.equity.tolist()
+
+
+@few
+@given(panels(), costs(fixed_fee=FIXED_FEE, whole_units=WHOLE), st.sampled_from([by_rank, by_move]))
+def test_result_comes_back_from_json_and_from_a_pickle(prices, terms, weights):
+    result = run_portfolio(prices, weights, **terms)
+    read = BacktestResult.from_json(result.to_json())
+    assert read == result
+    assert read.to_json() == result.to_json()
+    for name in ("weights", "contributions", "by_symbol", "trades"):
+        pd.testing.assert_frame_equal(getattr(read, name), getattr(result, name), check_exact=True, check_freq=False)
+    for twin in (pickle.loads(pickle.dumps(result)), copy.deepcopy(result)):
+        assert twin == result
+        assert twin.again() == result
+
+
+@few
+@given(panels(6), costs(fixed_fee=FIXED_FEE, whole_units=WHOLE, cash_rate=RATE), st.sampled_from([by_rank, by_move]))
+def test_run_is_that_of_the_plain_twin(prices, terms, weights):
+    """From the arguments, with annual rates and a calendar, to the trades."""
+    result = run_portfolio(prices, weights, **terms)
+    closes = pd.DataFrame({symbol: frame["Close"] for symbol, frame in prices.items()})
+    asked = {name: value for name, value in terms.items() if name != "periods_per_year"}
+    asked["cash_rate"] = (1.0 + terms["cash_rate"]) ** (1 / 252) - 1.0
+    rows = weights(closes).fillna(0.0).to_dict("records")
+    equity, held, ledger, financing = plain.simulate_portfolio(prices, rows, **asked)
+    np.testing.assert_allclose(result.equity, equity, rtol=1e-9, atol=1e-8)
+    np.testing.assert_allclose(units_of(result, prices), pd.DataFrame(held), rtol=1e-9, atol=1e-9)
+    assert result.metrics["fees_paid"] == pytest.approx(sum(fill.fee for _, fill in ledger))
+    assert result.metrics["financing"] == pytest.approx(financing, abs=1e-8)
+    for symbol, frame in prices.items():
+        fills = [fill for traded, fill in ledger if traded == symbol]
+        expected = plain.pair_trades(fills, len(frame) - 1, frame["Close"].iloc[-1])
+        mine = result.trades[result.trades["symbol"] == symbol]
+        assert mine["pnl"].tolist() == pytest.approx([trade.pnl for trade in expected], abs=1e-7)
+        assert mine["exit_bar"].tolist() == [trade.exit_bar for trade in expected]
