@@ -101,7 +101,7 @@ def bar_sums(returns, benchmark, cash):
         elif b < 0.0:
             down, down_benchmark = _grown(down, r), _grown(down_benchmark, b)
             n_down += 1
-    mean, mean_benchmark = total / n, total_benchmark / n
+    mean, mean_benchmark = _mean(total, n), _mean(total_benchmark, n)
     square = cube = fourth = square_benchmark = square_active = together = 0.0
     for t in range(n):
         r, b = returns[t] - mean, benchmark[t] - mean_benchmark
@@ -135,6 +135,11 @@ def bar_sums(returns, benchmark, cash):
         down_benchmark[1] + np.log(down_benchmark[0]),
         n_down,
     )
+
+
+@compiled
+def _mean(total, n):
+    return total / n if n else np.nan
 
 
 @compiled
@@ -194,25 +199,25 @@ def trade_sums(pnl, returns, bars):
         elif returns[k] < 0.0:
             n_losses += 1
             losses += returns[k]
-    square = 0.0
+    mean, square = _mean(total, n), 0.0
     for k in range(n):
-        square += (pnl[k] - total / n) ** 2
+        square += (pnl[k] - mean) * (pnl[k] - mean)
     return TradeSums(
         n,
         n_won,
         won,
         lost,
-        total / n,
+        mean,
         square,
         largest,
-        total_returns / n,
+        _mean(total_returns, n),
         best if n else np.nan,
         worst if n else np.nan,
         n_wins,
         wins,
         n_losses,
         losses,
-        total_bars / n,
+        _mean(total_bars, n),
         int(longest),
         win_streak,
         loss_streak,

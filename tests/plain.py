@@ -4,6 +4,7 @@
 held to them.
 """
 
+import itertools
 import math
 import statistics
 from typing import NamedTuple
@@ -474,3 +475,82 @@ def calculate_sharpe_ratio(returns, risk_free=0.0, periods_per_year=252):
     if len(excess) < 2 or max(excess) == min(excess):
         return NAN
     return statistics.fmean(excess) / statistics.stdev(excess) * math.sqrt(periods_per_year)
+
+
+# ---- sums of the metrics ---------------------------------------------------------------------------------------------
+
+
+def bar_sums(returns, benchmark, cash):
+    """Fields of BarSums, each by itself."""
+    active, excess = returns - benchmark, returns - cash
+    own, theirs = (values - values.mean() if values.size else values for values in (returns, benchmark))
+    spread = [values.max() - values.min() if values.size else -math.inf for values in (returns, benchmark, active)]
+    up, down = benchmark > 0.0, benchmark < 0.0
+    return {
+        "mean": returns.mean() if returns.size else NAN,
+        "mean_benchmark": benchmark.mean() if benchmark.size else NAN,
+        "square": (own**2).sum(),
+        "cube": (own**3).sum(),
+        "fourth": (own**4).sum(),
+        "square_benchmark": (theirs**2).sum(),
+        "square_active": ((own - theirs) ** 2).sum(),
+        "together": (own * theirs).sum(),
+        "spread": spread[0],
+        "spread_benchmark": spread[1],
+        "spread_active": spread[2],
+        "gained": excess[excess > 0.0].sum(),
+        "lost": -excess[excess < 0.0].sum(),
+        "square_lost": (excess[excess < 0.0] ** 2).sum(),
+        "n_positive": (returns > 0.0).sum(),
+        "growth_benchmark": np.prod(1.0 + benchmark),
+        "log_up": np.log1p(returns[up]).sum(),
+        "log_up_benchmark": np.log1p(benchmark[up]).sum(),
+        "n_up": up.sum(),
+        "log_down": np.log1p(returns[down]).sum(),
+        "log_down_benchmark": np.log1p(benchmark[down]).sum(),
+        "n_down": down.sum(),
+    }
+
+
+def drawdowns(equity):
+    """Fields of Falls, from the stretches below an earlier high."""
+    below = [value / max(equity[: t + 1]) - 1.0 for t, value in enumerate(equity)]
+    stretches = [list(group) for fallen, group in itertools.groupby(below, lambda d: d < 0.0) if fallen]
+    return {
+        "deepest": min(below),
+        "square": sum(d * d for d in below),
+        "n_below": sum(d < 0.0 for d in below),
+        "n_falls": len(stretches),
+        "longest": max((len(stretch) for stretch in stretches), default=0),
+        "lowest": sum(min(stretch) for stretch in stretches),
+    }
+
+
+def trade_sums(pnl, returns, bars):
+    """Fields of TradeSums, each by itself."""
+
+    def streak(wanted):
+        return max((len(list(group)) for won, group in itertools.groupby(wanted) if won), default=0)
+
+    n = len(pnl)
+    mean = sum(pnl) / n if n else NAN
+    return {
+        "n": n,
+        "n_won": sum(pnl > 0.0),
+        "won": sum(p for p in pnl if p > 0.0),
+        "lost": -sum(p for p in pnl if p < 0.0),
+        "mean": mean,
+        "square": sum((p - mean) ** 2 for p in pnl),
+        "largest": max(abs(pnl), default=0.0),
+        "mean_return": sum(returns) / n if n else NAN,
+        "best": max(returns, default=NAN),
+        "worst": min(returns, default=NAN),
+        "n_wins": sum(returns > 0.0),
+        "wins": sum(r for r in returns if r > 0.0),
+        "n_losses": sum(returns < 0.0),
+        "losses": sum(r for r in returns if r < 0.0),
+        "mean_bars": sum(bars) / n if n else NAN,
+        "longest": max(bars, default=0),
+        "win_streak": streak(pnl > 0.0),
+        "loss_streak": streak(pnl < 0.0),
+    }

@@ -547,7 +547,7 @@ def test_nothing_traded_or_held_is_said():
 
 def test_account_of_a_portfolio_is_drawn_against_equal_parts():
     drawn = texts(shared("equity", "six")[1])
-    assert {"equal_", "weight", "holding", "equal parts"} <= set(drawn)
+    assert {"equal_weight", "holding", "equal parts"} <= set(drawn)
 
 
 @pytest.mark.parametrize("name", [HOSTILE, "$\\frac$", "a_$b_{", "日本", "&amp;"])

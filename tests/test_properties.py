@@ -140,10 +140,12 @@ def when_and_why(result):
 # ---- what is known when ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("fill", FILLS)
 @given(runs(*ALL), st.data())
-def test_nothing_changes_with_what_comes_later(drawn, data):
+def test_nothing_changes_with_what_comes_later(fill, drawn, data):
     """Dropped, or other prices, targets and stops: to the bit the same until then, also with stops by the bar."""
     prices, target, asked = drawn
+    asked["fill"] = fill
     n_bars = len(prices) - data.draw(st.integers(1, len(prices) - 2))
     factor = data.draw(st.sampled_from([0.5, 1.01, 3.0]))
     stops = {name: asked[name] * (1.0 + np.arange(len(prices)) % 3) for name in asked if name in STOP_NAMES}
