@@ -7,7 +7,8 @@ the first. Series of one length lie side by side as columns of one vectorbt port
 Most cases give vectorbt one row a bar, as its users do. It takes one order a row, and lets a stop of the row go before
 any signal of it; Backgrid follows the clock: what the open calls for, then what lies between low and high. Where that
 matters, vectorbt gets a bar as three rows: leave at the price of the fill, enter at it, and the whole bar; or as two:
-the open, and the whole bar. The rows before the bar show it nothing but their price. What remains different is pinned at the end, by hand.
+the open, and the whole bar. The rows before the bar show it nothing but their price. What remains different is pinned
+at the end, by hand.
 """
 
 import itertools
