@@ -91,6 +91,7 @@ SIZES = st.sampled_from(
         {"rebalance": 0.05},
     ]
 )
+KEPT, RESIZED = (SIZES.filter(lambda size, wanted=wanted: ("rebalance" in size) is wanted) for wanted in (False, True))
 ALL = (COSTS, WHOLE, STOPS, TRAILING, INTEREST, SIZES)
 
 
@@ -158,23 +159,23 @@ def test_nothing_changes_with_what_comes_later(fill, drawn, data):
     assert bits(run(changed, np.where(before, target, -target), **{**asked, **others}), n_bars) == whole
 
 
-@given(runs(*ALL), st.data())
-def test_fill_at_an_open_knows_nothing_else_of_its_bar(drawn, data):
+@given(runs(COSTS, WHOLE, STOPS, TRAILING, RESIZED))
+def test_fill_at_an_open_knows_nothing_else_of_its_bar(drawn):
     """With a last bar that stays at its open, all is the same but stops hit after the open."""
     prices, target, asked = drawn
-    n_bars = len(prices) - data.draw(st.integers(0, len(prices) - 2))
-    rows = prices.to_numpy()[:n_bars].copy()
-    rows[-1] = rows[-1, 0]
     asked["fill"] = "next_open"
-    at_open = follow(framed(rows), target[:n_bars], **asked)
-    whole = follow(prices[:n_bars], target[:n_bars], **asked)
-    assume(at_open.result.equity.iloc[-1] > 0.0 and whole.result.equity.iloc[-1] > 0.0)
-    n_fills = len(at_open.fills)
-    assert whole.fills[:n_fills].tobytes() == at_open.fills.tobytes()
-    assert (whole.fills[n_fills:, FILL_REASON] != SIGNAL).all()
+    for n_bars in range(len(prices) - 4, len(prices) + 1):
+        rows = prices.to_numpy()[:n_bars].copy()
+        rows[-1] = rows[-1, 0]
+        at_open = follow(framed(rows), target[:n_bars], **asked)
+        whole = follow(prices[:n_bars], target[:n_bars], **asked)
+        if at_open.result.equity.iloc[-1] > 0.0 and whole.result.equity.iloc[-1] > 0.0:
+            n_fills = len(at_open.fills)
+            assert whole.fills[:n_fills].tobytes() == at_open.fills.tobytes()
+            assert (whole.fills[n_fills:, FILL_REASON] != SIGNAL).all()
 
 
-@given(runs(COSTS, WHOLE, STOPS, SIZES.filter(lambda size: "rebalance" not in size), values=PARTS), st.data())
+@given(runs(COSTS, WHOLE, STOPS, KEPT, values=PARTS), st.data())
 def test_bar_at_rest_between_two_others_changes_nothing(drawn, data):
     """After a bar that gave no signal, and where time does not count: no interest, rhythm or trailing stop."""
     prices, target, asked = drawn
