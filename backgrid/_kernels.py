@@ -210,8 +210,10 @@ def _aim(held, account, price, weight, sizing, terms):
     if abs(missing) <= ROUNDING * abs(held * price):
         return held, price
     side = 1.0 if missing > 0.0 else -1.0
-    paid = price * (1.0 + side * terms.slippage)
+    paid, back = price * (1.0 + side * terms.slippage), price * (1.0 - side * terms.slippage)
     aim = _units_for(weight, account + held * paid, paid, sizing, terms)
+    if held != 0.0 and (_units_for(weight, account + held * back, back, sizing, terms) - held) * side <= 0.0:
+        return held, paid  # what the spread alone calls for, it would call back at once
     return (aim if (aim - held) * side > 0.0 else held), paid
 
 
@@ -285,7 +287,7 @@ def simulate_portfolio(open_, close, target, due, tradable, timing, terms):
         decided = t if timing == CLOSE else t - 1
         if decided >= 0:
             value = equity[decided] if decided < t else _worth(account, held, close[t])
-            if due[decided] or _drifted(held, close[decided], value, target[decided], terms.band):
+            if due[decided] or _drifted(held, close[decided], value, target[decided], terms):
                 asked = decided
         if asked >= 0 and tradable[t]:
             price = open_[t] if timing == NEXT_OPEN else close[t]
@@ -293,6 +295,8 @@ def simulate_portfolio(open_, close, target, due, tradable, timing, terms):
             asked = -1
         equity[t], units[t] = _worth(account, held, close[t]), held
         if equity[t] <= 0.0:
+            if not held.any() and n_fills > 0:
+                fills[n_fills - 1, FILL_REASON] = RUIN
             for i in range(n_symbols):
                 if held[i] != 0.0:
                     fills[n_fills] = np.array([t, -held[i], close[t, i], 0.0, 0.0, RUIN, i])
@@ -313,39 +317,51 @@ def _worth(account, held, price):
 
 
 @compiled
-def _drifted(held, price, value, weight, band):
+def _drifted(held, price, value, weight, terms):
     """Whether a symbol is further from its weight than the band, or has to be opened or closed."""
-    if band < np.inf:
+    if terms.band < np.inf:
+        wanted = _wanted(held, price, value, weight, terms)
         for i in range(held.size):
-            if np.sign(held[i]) != np.sign(weight[i]) or abs(held[i] * price[i] / value - weight[i]) > band:
+            turned = np.sign(held[i]) != np.sign(wanted[i])
+            if wanted[i] != held[i] and (turned or abs(held[i] * price[i] / value - weight[i]) > terms.band):
                 return True
     return False
+
+
+@compiled
+def _wanted(held, price, worth, weight, terms):
+    """Units at these weights; what is held where that is so already, or the change is not worth its fixed fee."""
+    wanted = np.empty_like(held)
+    for i in range(held.size):
+        units = weight[i] * max(worth, 0.0) / price[i]
+        units = np.trunc(units) if terms.whole_units else units
+        missing = abs(units - held[i])
+        met = missing <= ROUNDING * abs(held[i]) or (units != 0.0 and missing * price[i] <= terms.fixed_fee)
+        wanted[i] = held[i] if met else units
+    return wanted
 
 
 @compiled
 def _rebalance(fills, n_fills, t, account, held, price, weight, terms):
     """Bring `held` to the weights, in place: first what makes positions smaller, then shorts, then what is bought.
 
-    What is bought is scaled pro rata where the account, and the credit that the leverage gives, does not reach.
+    What is bought is scaled pro rata where the account, and the credit that the leverage gives, does not reach. What is
+    not worth its fixed fee is left, unless it closes a position.
     """
     worth = _worth(account, held, price)
     credit = max(terms.leverage - 1.0, 0.0) * max(worth, 0.0)
-    wanted = np.empty_like(held)
-    for i in range(held.size):
-        units = weight[i] * max(worth, 0.0) / price[i]
-        units = np.trunc(units) if terms.whole_units else units
-        wanted[i] = held[i] if abs(units - held[i]) <= ROUNDING * abs(held[i]) else units
-    for step in range(3):  # sell what is long, cover what is short, sell short
+    wanted = _wanted(held, price, worth, weight, terms)
+    for step in range(6):  # sell what is long, cover what is short, sell short; each after what brings money
         for i in range(held.size):
             aim = held[i]
-            if step == 0 and held[i] > 0.0:
+            if step // 2 == 0 and held[i] > 0.0:
                 aim = min(max(wanted[i], 0.0), held[i])
-            elif step == 1 and held[i] < 0.0:
+            elif step // 2 == 1 and held[i] < 0.0:
                 aim = max(min(wanted[i], 0.0), held[i])
-            elif step == 2 and held[i] <= 0.0:
+            elif step // 2 == 2 and held[i] <= 0.0:
                 aim = min(wanted[i], held[i])
             gained = (held[i] - aim) * price[i] * (1.0 - terms.slippage) * (1.0 - terms.fees) - terms.fixed_fee
-            affordable = gained >= 0.0 or account + credit + gained >= 0.0  # a sale may not bring its fixed fee
+            affordable = gained >= 0.0 or (step % 2 == 1 and account + credit + gained >= 0.0)
             if aim > held[i] or (aim < held[i] and affordable):
                 account, held[i], n_fills = _fill(fills, n_fills, t, account, held[i], aim, price[i], SIGNAL, terms)
                 fills[n_fills - 1, FILL_SYMBOL] = i

@@ -134,7 +134,7 @@ def check_prices(prices: pd.DataFrame | pd.Series) -> pd.DataFrame:
             at = int(bad.argmax())
             where = bar_text(index, at)
             raise PricesError(f"Volume is {volume[at]} on {where}: it must be finite and not negative")
-    return pd.DataFrame(values, index=index, columns=_labels(known), copy=False)
+    return pd.DataFrame(values, index=index, columns=_labels(known).view(), copy=False)
 
 
 @functools.cache
@@ -175,10 +175,10 @@ def check_columns(frame: pd.DataFrame, needed: list[str]) -> None:
         raise PricesError(f"prices lack {', '.join(missing)}: they have {have}; rename, or pass a Series of closes")
 
 
-def check_index(index: pd.Index) -> pd.DatetimeIndex:
+def check_index(index: pd.Index, of: str = "prices") -> pd.DatetimeIndex:
     """Dates in nanoseconds under the name Date, or PricesError naming the first that is missing, unsorted or twice."""
     if not isinstance(index, pd.DatetimeIndex):
-        raise PricesError(f"prices need a DatetimeIndex, got {type(index).__name__} of {index.dtype}")
+        raise PricesError(f"{of} need a DatetimeIndex, got {type(index).__name__} of {index.dtype}")
     if index.hasnans:
         raise PricesError(f"the date of row {int(np.flatnonzero(index.isna())[0])} is missing")
     if not index.is_monotonic_increasing:
@@ -187,7 +187,7 @@ def check_index(index: pd.Index) -> pd.DatetimeIndex:
     if not index.is_unique:
         raise PricesError(f"the date {bar_text(index, int(np.flatnonzero(index.duplicated())[0]))} stands twice")
     if index.unit == "ns" and index.name == "Date":
-        return index
+        return index.view()
     try:
         return index.as_unit("ns").rename("Date")
     except pd.errors.OutOfBoundsDatetime:
@@ -198,7 +198,8 @@ def column_numbers(name: str, column: pd.Series) -> np.ndarray:
     """A column as floats, or PricesError if it holds anything else."""
     if column.dtype == np.float64:
         return column.to_numpy()
-    if not pd.api.types.is_numeric_dtype(column.dtype) or pd.api.types.is_bool_dtype(column.dtype):
+    plain = pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_complex_dtype(column.dtype)
+    if not plain or pd.api.types.is_bool_dtype(column.dtype):
         raise PricesError(f"column {name} holds {column.dtype}, not numbers")
     return column.to_numpy(dtype=np.float64, na_value=np.nan)
 
@@ -237,19 +238,22 @@ def infer_periods_per_year(index: pd.DatetimeIndex) -> int:
     Returns
     -------
     int
-        By the median gap: 252 for daily bars, or 365 where Saturdays and Sundays both have bars; 52 weekly,
-        12 monthly, 4 quarterly, 1 yearly; for intraday bars, bars in the median session times 252 or 365.
+        By the median gap: 252 for daily bars, or 365 where Saturdays and Sundays both have bars; 52 weekly, 26 for
+        two weeks, 12 monthly, 4 quarterly, 1 yearly, 365 / gap for two or three days; for intraday bars, bars in the
+        median session times 252 or 365.
         [bars per year]
     """
     local = (index if index.tz is None else index.tz_localize(None)).as_unit("ns").asi8
     gaps = np.sort(np.diff(local))  # np.median takes ten times as long
     gap = float(gaps[(gaps.size - 1) // 2] + gaps[gaps.size // 2]) / 2.0 / DAY
     days = local // DAY
-    for longest, bars_a_year in ((45.0, 12), (120.0, 4), (np.inf, 1)):
+    for longest, bars_a_year in ((20.0, 26), (45.0, 12), (120.0, 4), (np.inf, 1)):
         if 10.0 < gap <= longest:
             return bars_a_year
     if gap > 4.0:
         return 52
+    if gap > 1.5 and gaps.size > 3 and gaps[0] > DAY:
+        return round(365 / gap)
     weekends = np.bincount((days + 3).astype(np.int32) % 7, minlength=7)[5:]
     sessions = 365 if weekends.min() > 0.05 * days.size else 252  # Sundays alone are a working day somewhere
     if gap >= 1.0:

@@ -11,7 +11,7 @@ import pandas as pd
 from backgrid import _kernels
 from backgrid._kernels import FILL_BAR, FILL_FEE, FILL_PRICE, FILL_UNITS
 from backgrid.bars import bar_text, check_prices, hash_bars
-from backgrid.errors import ParameterError, PricesError, TooFewBarsError, shown
+from backgrid.errors import ParameterError, PricesError, TooFewBarsError, did_you_mean, shown
 from backgrid.indicators import check_window
 from backgrid.metrics import calculate_metrics, returns_of
 from backgrid.result import BacktestResult
@@ -27,6 +27,7 @@ from backgrid.terms import (
     check_periods,
     check_rebalance,
     check_sizing,
+    check_stop,
     columns_of,
     due_bars,
     kernel_terms,
@@ -34,6 +35,7 @@ from backgrid.terms import (
     stops_of,
 )
 
+ROUNDING = 1e-9  # by which a position may be beyond what is allowed
 DATA_FACTS = ("source", "interval", "adjusted", "snapshot", "notes")
 
 Strategy: TypeAlias = str | Callable | np.ndarray | pd.Series | list
@@ -114,7 +116,8 @@ def run_backtest(
     periods_per_year : float, optional
         Taken from the bars if not given. [bars per year]
     benchmark : DataFrame or Series of prices, optional
-        What the run is compared with, on every bar of `prices`; holding the symbol itself if not given.
+        What the run is compared with, on every bar of `prices`; the symbol itself if not given. Bought where the run
+        could first trade (at its first close, if it is a Series of closes), and held without costs.
 
     Returns
     -------
@@ -139,15 +142,15 @@ def run_backtest(
         "cash_rate": cash_rate,
         "borrow_rate": borrow_rate,
         "risk_free": risk_free,
-        "stop_loss": stop_loss,
-        "take_profit": take_profit,
-        "trailing_stop": trailing_stop,
+        "stop_loss": copy.deepcopy(stop_loss),
+        "take_profit": copy.deepcopy(take_profit),
+        "trailing_stop": copy.deepcopy(trailing_stop),
         "sizing": sizing,
         "size": size,
         "lookback": lookback,
         "rebalance": rebalance,
         "periods_per_year": periods_per_year,
-        "benchmark": benchmark,
+        "benchmark": copy.deepcopy(benchmark),
     }
     settings = _settings(bars, given)
     asked = _asked(strategy, _with_other_columns(bars, prices), params, max(settings["leverage"], 1.0))
@@ -184,10 +187,11 @@ def _run(
         SIZINGS[settings["sizing"]],
         kernel_terms(settings),
     )
+    check_range_of_floats(equity)
     trades = _kernels.pair_trades(fills, close.size - 1, close[-1])
     positions = np.divide(units * close, equity, out=np.zeros_like(equity), where=equity > 0.0)
-    benchmark = given["benchmark"]
-    held = close if benchmark is None else benchmark_close(benchmark, bars.index)
+    fill, benchmark = settings["fill"], given["benchmark"]
+    held = holding(columns[0], close, fill) if benchmark is None else held_benchmark(benchmark, bars.index, fill)
     return BacktestResult(
         symbol=str(facts.get("symbol", "")),
         data={name: fact for name, fact in facts.items() if name != "symbol"},
@@ -196,7 +200,7 @@ def _run(
         settings=settings,
         equity=pd.Series(equity, index=bars.index, name="equity", copy=False),
         positions=pd.Series(positions, index=bars.index, name="positions", copy=False),
-        benchmark=pd.Series(settings["cash"] * held / held[0], index=bars.index, name="benchmark", copy=False),
+        benchmark=pd.Series(settings["cash"] * held, index=bars.index, name="benchmark", copy=False),
         booked=trades,
         metrics=measure(equity, positions, fills, trades, held, financing, settings),
         hashed=functools.partial(hash_bars, bars),
@@ -215,13 +219,21 @@ def _again(
     **changed: Any,
 ) -> BacktestResult:
     """The same signals, acted upon `delay` bars later than they were, or on other terms."""
+    check_changes(given, changed, delay)
     given = {**given, **changed}
     return _run(bars, facts, asked, given, _settings(bars, given), already + delay)
 
 
+def check_changes(given: Mapping[str, Any], changed: Mapping[str, Any], delay: Any) -> None:
+    """ParameterError unless what is changed are settings of the run, and the delay is a number of bars."""
+    for name in changed:
+        if name not in given:
+            raise ParameterError(f"a run has no setting {shown(name)}{did_you_mean(name, given)}")
+    check_window("delay", delay, least=0)
+
+
 def _settings(bars: pd.DataFrame, given: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments checked, and as a result shows them."""
-    stops = {name: given[name] for name in STOPS}
     benchmark = given["benchmark"]
     return {
         "fill": check_fill(given["fill"], bars),
@@ -230,7 +242,7 @@ def _settings(bars: pd.DataFrame, given: Mapping[str, Any]) -> dict[str, Any]:
         "lookback": check_window("lookback", given["lookback"], least=2),
         "rebalance": check_rebalance(given["rebalance"], given["sizing"]),
         "periods_per_year": check_periods(given["periods_per_year"], bars.index),
-        **{stop: value if value is None or np.ndim(value) == 0 else "by bar" for stop, value in stops.items()},
+        **{name: check_stop(name, given[name]) for name in STOPS},
         "benchmark": "holding" if benchmark is None else str(getattr(benchmark, "attrs", {}).get("symbol", "given")),
     }
 
@@ -239,9 +251,9 @@ def later(by_bar: np.ndarray, delay: int, before: Any) -> np.ndarray:
     """The values so many bars later; nothing was decided before."""
     if not delay or not by_bar.size:
         return by_bar
-    later = np.full_like(by_bar, before)
-    later[delay:] = by_bar[: len(by_bar) - delay]
-    return later
+    moved = np.full_like(by_bar, before)
+    moved[delay:] = by_bar[: max(len(by_bar) - delay, 0)]
+    return moved
 
 
 def calculate_returns(
@@ -318,7 +330,7 @@ def _checked_target(
     """Target positions as a fresh array with NaN as flat, or an error naming the first offending bar."""
     if isinstance(signals, pd.DataFrame):
         raise ParameterError(f"{name}: target positions must be one column, got a DataFrame")
-    labelled = isinstance(signals, pd.Series) and not isinstance(signals.index, pd.RangeIndex)
+    labelled = isinstance(signals, pd.Series) and not signals.index.equals(pd.RangeIndex(len(index)))
     if labelled and not _in_nanoseconds(signals.index).equals(index):
         raise ParameterError(f"{name}: the index of the target positions is not that of the prices")
     try:
@@ -332,7 +344,7 @@ def _checked_target(
     except (TypeError, ValueError):
         raise ParameterError(f"{name}: target positions must be numbers, got {shown(signals)}") from None
     missing = np.isnan(target)
-    outside = np.flatnonzero(~missing & ~(np.abs(target) <= most))
+    outside = np.flatnonzero(~missing & ~(np.abs(target) <= most * (1.0 + ROUNDING)))
     if outside.size:
         at, span = int(outside[0]), f"[-{most:g}, {most:g}]"
         raise ParameterError(f"{name}: target position {target[at]:.6g} on {bar_text(index, at)} is not in {span}")
@@ -343,7 +355,7 @@ def _checked_target(
             "give it more bars or shorter windows"
         )
     target[missing] = 0.0
-    return target
+    return np.clip(target, -most, most)
 
 
 def _in_nanoseconds(index: pd.Index) -> pd.Index:
@@ -359,16 +371,24 @@ def _floats(array: np.ndarray) -> np.ndarray:
     return pd.Series(array, dtype=object).to_numpy(dtype=np.float64, na_value=np.nan)
 
 
-def benchmark_close(benchmark: Any, index: pd.DatetimeIndex) -> np.ndarray:
-    """Closes of the benchmark on the bars of the run."""
+def holding(open_: np.ndarray, close: np.ndarray, fill: str) -> np.ndarray:
+    """What 1 of cash becomes that buys where a run could first trade, without costs; one line, or a column each."""
+    first = 0 if fill == "close" else 1
+    paid = open_[1] if fill == "next_open" else close[first]
+    return np.concatenate([np.ones_like(close[:first]), close[first:] / paid])
+
+
+def held_benchmark(benchmark: Any, index: pd.DatetimeIndex, fill: str) -> np.ndarray:
+    """`holding` of the prices that were given as a benchmark."""
     try:
-        close = check_prices(benchmark)["Close"]
+        bars = check_prices(benchmark)
     except PricesError as error:
         raise ParameterError(f"benchmark: {error}") from error
-    missing = np.flatnonzero(~index.isin(close.index))
+    missing = np.flatnonzero(~index.isin(bars.index))
     if missing.size:
         raise ParameterError(f"benchmark has no price on {bar_text(index, int(missing[0]))}: give every bar")
-    return close.reindex(index).to_numpy()
+    open_, *_, close = columns_of(bars.reindex(index))
+    return holding(open_, close, "close" if fill == "next_open" and "Open" not in bars else fill)
 
 
 # ---- what comes out --------------------------------------------------------------------------------------------------
@@ -383,7 +403,7 @@ def measure(
     financing: float,
     settings: Mapping[str, Any],
 ) -> dict[str, float | int]:
-    """Every metric of a run, from what the kernels gave; `held` are the closes of the benchmark."""
+    """Every metric of a run, from what the kernels gave; `held` is what 1 of cash became in the benchmark."""
     closed = trades[trades[:, 7] != _kernels.OPEN]
     return calculate_metrics(
         equity=equity,
@@ -399,6 +419,12 @@ def measure(
         risk_free=settings["risk_free"],
         periods_per_year=settings["periods_per_year"],
     )
+
+
+def check_range_of_floats(equity: np.ndarray) -> None:
+    """PricesError where prices or cash were so large or small that the account could not be computed."""
+    if not np.isfinite(equity).all():
+        raise PricesError("the account left the range of floats: prices or cash are too large or too small")
 
 
 def equity_before(equity: np.ndarray, fills: np.ndarray) -> np.ndarray:

@@ -37,7 +37,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from backgrid._sums import bar_sums, drawdowns, trade_sums
-from backgrid.errors import ParameterError
+from backgrid.errors import ParameterError, shown
 
 NAN = float("nan")
 LARGEST_RATIO = 1e6  # beyond this a ratio is rounding noise
@@ -141,7 +141,12 @@ def line(values: np.ndarray) -> Line:
 
 def cash_return(risk_free: float, periods_per_year: float) -> float:
     """Return of cash in one bar, so that a year of them compounds to `risk_free`. [fraction]"""
-    return (1.0 + risk_free) ** (1.0 / periods_per_year) - 1.0
+    try:
+        return (1.0 + risk_free) ** (1.0 / periods_per_year) - 1.0
+    except OverflowError:
+        raise ParameterError(
+            f"a rate of {risk_free:g} a year over {periods_per_year:g} bars a year leaves the range of floats"
+        ) from None
 
 
 def returns_of(equity: np.ndarray) -> np.ndarray:
@@ -150,6 +155,27 @@ def returns_of(equity: np.ndarray) -> np.ndarray:
     if equity.size and equity[-1] <= 0.0:  # ruined, and so since that bar
         return np.divide(equity[1:], before, out=np.ones_like(before), where=before > 0.0) - 1.0
     return equity[1:] / before - 1.0
+
+
+def rolling_std(values: np.ndarray, window: int) -> np.ndarray:
+    """Standard deviation (ddof 1) of the last `window` values along the first axis, each window by itself.
+
+    Exactly 0.0 where they differ by rounding only; NaN where there are fewer, or one is NaN. pandas' running sum is
+    faster for long windows, and keeps a trace of values that have left.
+    """
+    deviation = np.full(values.shape, NAN)
+    n_windows = len(values) - window + 1
+    if n_windows < 1:
+        return deviation
+    lags = [values[lag : lag + n_windows] for lag in range(window)]
+    mean, square = sum(lags) / window, np.zeros_like(lags[0])
+    lowest, highest = lags[0], lags[0]
+    for lag in lags:
+        square += (lag - mean) * (lag - mean)
+        lowest, highest = np.minimum(lowest, lag), np.maximum(highest, lag)
+    steady = highest - lowest <= ROUNDING
+    deviation[window - 1 :] = np.where(steady, 0.0, np.sqrt(square / (window - 1)))
+    return deviation
 
 
 def drawdown_of(equity: np.ndarray) -> np.ndarray:
@@ -255,9 +281,7 @@ def calculate_sharpe_ratio(returns: Any, *, risk_free: float = 0.0, periods_per_
     ----------
     W. F. Sharpe, "The Sharpe Ratio", J. Portfolio Management 21(1), 1994, pp. 49-58.
     """
-    checked = np.asarray(returns, dtype=float)
-    if checked.ndim != 1 or not np.isfinite(checked).all():
-        raise ParameterError(f"returns must be one-dimensional and finite, got shape {checked.shape}")
+    checked = _checked("returns", returns)
     if not (-1.0 < risk_free < math.inf and 0.0 < periods_per_year < math.inf):
         raise ParameterError(
             f"risk_free must be above -1 and periods_per_year above 0, got {risk_free} and {periods_per_year}"
@@ -265,10 +289,24 @@ def calculate_sharpe_ratio(returns: Any, *, risk_free: float = 0.0, periods_per_
     return sharpe(line(checked - cash_return(risk_free, periods_per_year)), periods_per_year)
 
 
+def _checked(name: str, values: Any) -> np.ndarray:
+    """One line of finite floats, or ParameterError naming the first value that is none."""
+    try:
+        checked = np.asarray(values, dtype=float)
+    except (TypeError, ValueError):
+        raise ParameterError(f"{name} must be one-dimensional and numbers, got {shown(values)}") from None
+    if checked.ndim != 1:
+        raise ParameterError(f"{name} must be one-dimensional and finite, got shape {checked.shape}")
+    bad = np.flatnonzero(~np.isfinite(checked))
+    if bad.size:
+        raise ParameterError(f"{name} must be one-dimensional and finite, got {checked[bad[0]]} at place {bad[0]}")
+    return checked
+
+
 def _checked_equity(equity: Any) -> np.ndarray:
-    checked = np.asarray(equity, dtype=float)
-    if checked.ndim != 1 or checked.size == 0 or not np.isfinite(checked).all():
-        raise ParameterError(f"equity must be one-dimensional, finite and not empty, got shape {checked.shape}")
+    checked = _checked("equity", equity)
+    if checked.size == 0:
+        raise ParameterError("equity must be one-dimensional, finite and not empty, got shape (0,)")
     if checked[0] <= 0.0 or checked.min() < 0.0:
         raise ParameterError(f"equity must start above 0 and never be negative, got a minimum of {checked.min()}")
     return checked
@@ -434,13 +472,13 @@ def avg_trade(trades):
 @metric("Trades", "Best trade", "fraction")
 def best_trade(trades):
     """largest return of a closed trade; per trade."""
-    return trades.best
+    return trades.best + 0.0
 
 
 @metric("Trades", "Worst trade", "fraction")
 def worst_trade(trades):
     """smallest return of a closed trade; per trade."""
-    return trades.worst
+    return trades.worst + 0.0
 
 
 @metric("Trades", "Average holding", "bars")

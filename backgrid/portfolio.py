@@ -11,8 +11,19 @@ import pandas as pd
 
 from backgrid import _kernels
 from backgrid._kernels import FILL_BAR, FILL_FEE, FILL_PRICE, FILL_SYMBOL, FILL_UNITS
-from backgrid.bars import bar_text, check_index, check_prices, hash_bars
-from backgrid.engine import DATA_FACTS, Asked, benchmark_close, equity_before, later, measure
+from backgrid.bars import DAY, bar_text, check_index, check_prices, hash_bars
+from backgrid.engine import (
+    DATA_FACTS,
+    ROUNDING,
+    Asked,
+    check_changes,
+    check_range_of_floats,
+    equity_before,
+    held_benchmark,
+    holding,
+    later,
+    measure,
+)
 from backgrid.errors import ParameterError, PricesError, TooFewBarsError, did_you_mean, shown
 from backgrid.indicators import check_number
 from backgrid.result import PortfolioResult
@@ -29,8 +40,6 @@ from backgrid.terms import (
     kernel_terms,
 )
 from backgrid.weightings import get_weighting
-
-ROUNDING = 1e-9  # by which weights may add up to more than the leverage
 
 Weights: TypeAlias = str | Callable | Mapping[str, float] | pd.Series | pd.DataFrame
 
@@ -79,7 +88,8 @@ def run_portfolio(
     """Backtest weights of several symbols that share one cash account.
 
     A weight w becomes units = w * equity / price, both at the fill. Sales come before purchases, and purchases that the
-    account cannot pay, costs included, are scaled pro rata: without leverage the account never falls below zero.
+    account cannot pay, costs included, are scaled pro rata: without leverage and shorts the account never falls below
+    zero. A change that is not worth its fixed fee is left, unless it closes a position.
 
     Parameters
     ----------
@@ -105,7 +115,7 @@ def run_portfolio(
     leverage : float, default 1.0
         Largest sum of absolute weights; what is above 1 is borrowed. [fraction of equity]
     benchmark : DataFrame or Series of prices, optional
-        What the run is compared with; the same cash in each symbol, held without costs, if not given.
+        What the run is compared with, as in `run_backtest`; the same cash in each symbol, if not given.
 
     Returns
     -------
@@ -133,7 +143,7 @@ def run_portfolio(
         "rebalance": rebalance,
         "align": align,
         "periods_per_year": periods_per_year,
-        "benchmark": benchmark,
+        "benchmark": copy.deepcopy(benchmark),
     }
     return _run(panel, _asked(weights, panel, params), given)
 
@@ -141,11 +151,12 @@ def run_portfolio(
 def _run(panel: Panel, asked: Asked, given: Mapping[str, Any], delay: int = 0) -> PortfolioResult:
     """One simulation; with a delay, whatever was decided at a close is acted upon so many bars later."""
     settings, close = _settings(panel, given), panel.column("Close")
+    open_ = panel.column("Open") if settings["fill"] == "next_open" else close
     terms = kernel_terms(settings)
     n_bars, n_symbols = close.shape
     _check_sums(asked, panel.index, settings["leverage"])
     equity, units, fills, financing = _kernels.simulate_portfolio(
-        panel.column("Open") if settings["fill"] == "next_open" else close,
+        open_,
         close,
         later(asked.target, delay, 0.0),
         later(_due(asked.target, settings["rebalance"], panel.index), delay, False),
@@ -153,18 +164,21 @@ def _run(panel: Panel, asked: Asked, given: Mapping[str, Any], delay: int = 0) -
         FILLS[settings["fill"]],
         terms,
     )
+    check_range_of_floats(equity)
     weights = np.divide(units * close, equity[:, None], out=np.zeros_like(close), where=equity[:, None] > 0.0)
     gross = np.abs(weights).sum(axis=1)
     trades = _trades(fills, n_bars - 1, close[-1])
     benchmark = given["benchmark"]
-    held = (close / close[0]).mean(axis=1) if benchmark is None else benchmark_close(benchmark, panel.index)
+    if benchmark is None:
+        held = holding(open_, close, settings["fill"]).mean(axis=1)
+    else:
+        held = held_benchmark(benchmark, panel.index, settings["fill"])
     named = getattr(benchmark, "attrs", {}).get("symbol", "given")
     settings["benchmark"] = "holding equal parts" if benchmark is None else str(named)
     symbols = list(panel.frames)
     contributions = _contributions(units, close, fills, terms.borrow_rate)
 
     def by_bar(values: np.ndarray) -> pd.DataFrame:
-        values.flags.writeable = False
         return pd.DataFrame(values, index=panel.index, columns=symbols, copy=False)
 
     return PortfolioResult(
@@ -175,7 +189,7 @@ def _run(panel: Panel, asked: Asked, given: Mapping[str, Any], delay: int = 0) -
         settings=settings,
         equity=pd.Series(equity, index=panel.index, name="equity", copy=False),
         positions=pd.Series(gross, index=panel.index, name="positions", copy=False),
-        benchmark=pd.Series(settings["cash"] * held / held[0], index=panel.index, name="benchmark", copy=False),
+        benchmark=pd.Series(settings["cash"] * held, index=panel.index, name="benchmark", copy=False),
         booked=trades,
         metrics=measure(equity, gross, fills, trades, held, financing, settings),
         hashed=functools.partial(_hash, panel),
@@ -190,13 +204,17 @@ def _again(
     panel: Panel, asked: Asked, given: Mapping[str, Any], already: int, *, delay: int = 0, **changed: Any
 ) -> PortfolioResult:
     """The same weights, acted upon `delay` bars later than they were, or on other terms."""
+    check_changes({name: value for name, value in given.items() if name != "align"}, changed, delay)
     return _run(panel, asked, {**given, **changed}, already + delay)
 
 
 def _settings(panel: Panel, given: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments, checked."""
-    for frame in panel.frames.values():
-        check_fill(given["fill"], frame)
+    for symbol, frame in panel.frames.items():
+        try:
+            check_fill(given["fill"], frame)
+        except ParameterError as error:
+            raise ParameterError(f"{symbol}: {error}" if given["fill"] in FILLS else str(error)) from None
     return {
         "fill": given["fill"],
         **check_costs(**{name: given[name] for name in COSTS}),
@@ -250,10 +268,21 @@ def align_prices(prices_by_symbol: Mapping[str, pd.DataFrame | pd.Series], align
     for symbol, frame in frames.items():
         if str(frame.index.tz) != str(first.tz):
             zones = f"{next(iter(frames))} in {first.tz or 'none'}, {symbol} in {frame.index.tz or 'none'}"
-            raise PricesError(f"prices lie in different time zones: {zones}; tz_convert one to the other")
+            raise PricesError(f"prices lie in different time zones: {zones}; tz_localize or tz_convert one of them")
+    gaps = {symbol: float(np.median(np.diff(frame.index.asi8))) for symbol, frame in frames.items()}
+    longest, shortest = max(gaps, key=gaps.__getitem__), min(gaps, key=gaps.__getitem__)
+    if gaps[longest] > 3.0 * gaps[shortest]:
+        raise PricesError(
+            f"bars of different lengths: {longest} has one every {_days(gaps[longest])}, {shortest} every "
+            f"{_days(gaps[shortest])}; the close of a long bar would be known before its end"
+        )
     if all(index.equals(first) for index in others):
         return Panel(frames, first, np.ones(len(first), dtype=bool), facts, [])
     return (_inner if align == "inner" else _carried)(frames, facts)
+
+
+def _days(nanoseconds: float) -> str:
+    return f"{nanoseconds / DAY:.3g} days"
 
 
 def _inner(frames: dict[str, pd.DataFrame], facts: dict[str, dict]) -> Panel:
@@ -290,6 +319,8 @@ def _carried(frames: dict[str, pd.DataFrame], facts: dict[str, dict]) -> Panel:
             notes.append(f"{symbol}: price carried forward over {missing.sum():,} bars without one, first on {at}")
         carried[symbol] = whole
         tradable &= ~missing
+    if not tradable.any():
+        notes.append("no bar has a price of its own for every symbol: nothing ever trades")
     return Panel(carried, index, tradable, facts, notes)
 
 
@@ -324,7 +355,10 @@ def _asked(weights: Weights, panel: Panel, params: Mapping[str, Any] | None) -> 
         prices: Any = {symbol: frame.copy() for symbol, frame in panel.frames.items()}
     else:
         prices = pd.DataFrame(panel.column("Close"), index=panel.index, columns=list(panel.frames))
-    target = _target(function(prices, **complete), panel, name)
+    given = function(prices, **complete)
+    if not isinstance(given, pd.DataFrame):  # one row for all bars would know of the last one
+        raise ParameterError(f"{name} must return a frame of weights, a row a bar, got {shown(given)}")
+    target = _target(given, panel, name)
     plain = {key: value.item() if isinstance(value, np.generic) else value for key, value in complete.items()}
     return Asked(name, plain, target)
 
@@ -342,7 +376,7 @@ def _target(weights: Any, panel: Panel, name: str) -> np.ndarray:
             raise ParameterError(f"{name}: no prices were given for {shown(symbol)}{hint}")
     if not weights.columns.is_unique:
         raise ParameterError(f"{name}: {shown(weights.columns[weights.columns.duplicated()][0])} stands twice")
-    numeric = [pd.api.types.is_numeric_dtype(kind) and not pd.api.types.is_bool_dtype(kind) for kind in weights.dtypes]
+    numeric = [getattr(kind, "kind", "O") in "iuf" for kind in weights.dtypes]
     if not all(numeric):
         raise ParameterError(f"{name}: the weights of {weights.columns[numeric.index(False)]} are not numbers")
     rows = weights.reindex(columns=list(panel.frames)).to_numpy(dtype=float, na_value=np.nan)
@@ -350,20 +384,24 @@ def _target(weights: Any, panel: Panel, name: str) -> np.ndarray:
     target = np.concatenate([none_yet, rows])[_row_of_bar(weights.index, panel.index, name) + 1]
     if np.isnan(target).all():
         raise TooFewBarsError(f"{name} gave no weight in {len(target)} bars: give it more bars or shorter windows")
-    bad = np.flatnonzero(np.isinf(target).any(axis=1))
+    bad = np.argwhere(np.isinf(target))
     if bad.size:
-        raise ParameterError(f"{name}: a weight on {bar_text(panel.index, int(bad[0]))} is infinite")
+        at, place = bad[0]
+        where = bar_text(panel.index, int(at))
+        raise ParameterError(f"{name}: the weight of {list(panel.frames)[place]} on {where} is infinite")
     return np.nan_to_num(target)
 
 
 def _row_of_bar(dates: Any, index: pd.DatetimeIndex, name: str) -> np.ndarray:
     """Which row of weights is the latest at each bar, -1 where there is none yet."""
     try:
-        dates = check_index(dates)
+        dates = check_index(dates, of="weights")
         if str(dates.tz) != str(index.tz):
             raise PricesError(f"they lie in the time zone {dates.tz or 'none'}, prices in {index.tz or 'none'}")
     except PricesError as error:
         raise ParameterError(f"{name}: {error}") from error
+    if len(dates) and dates[0] > index[-1]:
+        raise TooFewBarsError(f"{name}: the first row, of {bar_text(dates, 0)}, comes after the last bar")
     return dates.searchsorted(index, side="right") - 1
 
 

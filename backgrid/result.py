@@ -50,7 +50,7 @@ class BacktestResult:
     positions : Series, shape (n_bars,)
         Share of the equity in the market at each close, negative for short. [fraction of equity]
     benchmark : Series, shape (n_bars,)
-        The starting cash held in the benchmark, without costs. [currency]
+        The starting cash in the benchmark, from where the run could first trade on, without costs. [currency]
     booked : ndarray, shape (n_trades, 8)
         What `trades` is made of: its columns BOOKED, exit_reason as a place in EXIT_REASONS.
     metrics : dict
@@ -82,6 +82,10 @@ class BacktestResult:
     def __post_init__(self) -> None:
         for array in (self.booked, *(getattr(self, name).array for name in CURVES)):
             np.asarray(array).flags.writeable = False
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.__post_init__()  # what was pickled can be written again
 
     @property
     def trades(self) -> pd.DataFrame:
@@ -274,6 +278,11 @@ class PortfolioResult(BacktestResult):
     contributions: pd.DataFrame
     by_symbol: pd.DataFrame
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("weights", "contributions", "by_symbol"):
+            object.__setattr__(self, name, _read_only(getattr(self, name)))
+
     @functools.cached_property
     def _trades(self) -> pd.DataFrame:
         table = _trade_table(self.booked[:, : len(BOOKED)], self.equity.index)
@@ -293,6 +302,15 @@ class PortfolioResult(BacktestResult):
         by_symbol = pd.DataFrame(body["by_symbol"], index=pd.Index(symbols, name="symbol"))
         booked = np.column_stack([fields["booked"], np.array(places, dtype=float)])
         return {**fields, **by_bar, "booked": booked, "by_symbol": by_symbol}
+
+
+def _read_only(frame: pd.DataFrame) -> pd.DataFrame:
+    """The same frame on arrays that cannot be written."""
+    if frame.dtypes.nunique() > 1:  # one block a kind
+        return pd.concat([_read_only(frame[[name]]) for name in frame], axis=1)
+    values = frame.to_numpy(copy=True)
+    values.flags.writeable = False
+    return pd.DataFrame(values, index=frame.index, columns=frame.columns, copy=False)
 
 
 def _trade_table(booked: np.ndarray, index: pd.Index) -> pd.DataFrame:

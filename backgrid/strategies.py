@@ -5,6 +5,7 @@ keyword parameters with defaults, and returns one target position a bar: a fract
 warming up. Its signature is at once the documentation, the grid's axes and the request's fields.
 """
 
+import copy
 import functools
 import inspect
 from collections.abc import Callable, Mapping
@@ -392,7 +393,7 @@ def complete_params(function: Callable, params: Mapping[str, Any] | None) -> dic
             hint = did_you_mean(str(name)[:40], defaults)
             raise ParameterError(f"{function_name(function)} has no parameter {shown(name)}{hint}")
         _check_type(name, value, defaults[name])
-    return {**defaults, **(params or {})}
+    return copy.deepcopy({**defaults, **(params or {})})
 
 
 def select_params(strategy: str, **offered: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pandas as pd
 from backgrid import _kernels
 from backgrid.bars import infer_periods_per_year
 from backgrid.errors import ParameterError, did_you_mean, shown
-from backgrid.metrics import cash_return
+from backgrid.metrics import cash_return, rolling_std
 
 FILLS = {"next_open": _kernels.NEXT_OPEN, "close": _kernels.CLOSE, "next_close": _kernels.NEXT_CLOSE}
 SIZINGS = {
@@ -20,11 +20,14 @@ SIZINGS = {
     "risk": _kernels.FRACTION,
 }
 STOPS = ("stop_loss", "take_profit", "trailing_stop")
+MOST = {"stop_loss": 1.0, "take_profit": np.inf, "trailing_stop": 1.0}  # of a distance from the price
+BY_BAR = "by bar"
 COSTS = (
     *("fees", "slippage", "fixed_fee", "cash", "whole_units", "leverage"),
     *("cash_rate", "borrow_rate", "risk_free"),
 )
 CALENDAR = ("bar", "week", "month")
+LARGEST = 1e300  # of any number given
 
 ByBar: TypeAlias = float | np.ndarray | pd.Series | list | None
 
@@ -80,6 +83,13 @@ def check_sizing(sizing: Any, size: Any, stop_loss: Any, trailing_stop: Any) -> 
     return {"sizing": sizing, "size": size}
 
 
+def check_stop(name: str, value: Any) -> float | str | None:
+    """None, a distance from the price, or "by bar" where there is one a bar."""
+    if isinstance(value, (list, tuple, np.ndarray, pd.Series)):
+        return BY_BAR
+    return value if value is None else check_number(name, value, 0.0, MOST[name], open_below=True)
+
+
 def check_rebalance(rebalance: Any, sizing: str) -> str | float | None:
     """None, a rhythm, or a band of drift."""
     if rebalance is None:
@@ -102,12 +112,16 @@ def check_periods(periods_per_year: Any, index: pd.DatetimeIndex) -> float:
 def check_number(name: str, value: Any, least: float, most: float = np.inf, *, open_below: bool = False) -> float:
     """A finite number in [least, most), or in (least, most)."""
     good = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    if not good or not least <= value < most or (open_below and value == least):
+    try:
+        number = float(value) if good else np.nan
+    except OverflowError:  # an int of 400 digits
+        number = np.inf
+    if not least <= number < min(most, LARGEST) or (open_below and number == least):
         bounds = f"{'above' if open_below else 'at least'} {least:g}" + (
             "" if most == np.inf else f" and below {most:g}"
         )
         raise ParameterError(f"{name} must be a number {bounds}, got {shown(value)}")
-    return float(value)
+    return number
 
 
 def check_one_of(name: str, value: Any, known: Iterable[str]) -> None:
@@ -131,7 +145,7 @@ def kernel_terms(settings: Mapping[str, Any]) -> _kernels.Terms:
         leverage=settings["leverage"],
         cash_rate=cash_return(settings["cash_rate"], a_year),
         borrow_rate=cash_return(settings["borrow_rate"], a_year),
-        band=rebalance if isinstance(rebalance, float) else np.inf,
+        band=rebalance + _kernels.ROUNDING if isinstance(rebalance, float) else np.inf,
     )
 
 
@@ -147,19 +161,20 @@ def stops_of(given: Mapping[str, ByBar], bars: pd.DataFrame) -> np.ndarray:
         return np.empty((0, 3))
     if "Open" not in bars:
         raise ParameterError("a Series of closes has no highs and lows: stops need a DataFrame")
-    most = {"take_profit": np.inf}
-    return np.column_stack([_by_bar(name, given[name], bars.index, most.get(name, 1.0)) for name in STOPS])
+    return np.column_stack([_by_bar(name, given[name], bars.index) for name in STOPS])
 
 
-def _by_bar(name: str, value: ByBar, index: pd.DatetimeIndex, most: float) -> np.ndarray:
+def _by_bar(name: str, value: ByBar, index: pd.DatetimeIndex) -> np.ndarray:
     """One distance from the price a bar."""
-    if value is None:
-        return np.full(len(index), np.nan)
-    if np.ndim(value) == 0:
-        return np.full(len(index), check_number(name, value, 0.0, most, open_below=True))
+    most = MOST[name]
+    one = check_stop(name, value)
+    if one != BY_BAR:
+        return np.full(len(index), np.nan if one is None else one)
     if isinstance(value, pd.Series) and not isinstance(value.index, pd.RangeIndex) and not value.index.equals(index):
         raise ParameterError(f"{name}: its index is not that of the prices")
     try:
+        if np.asarray(value).dtype.kind not in "iufO":
+            raise TypeError
         distances = np.array(value, dtype=float)
     except (TypeError, ValueError):
         raise ParameterError(f"{name} must be numbers, got {shown(value)}") from None
@@ -175,10 +190,8 @@ def scale_of(settings: Mapping[str, Any], close: np.ndarray, stops: np.ndarray) 
     """What a target of 1 means at each close; NaN where that is not known."""
     sizing, size = settings["sizing"], settings["size"]
     if sizing == "volatility":
-        returns = pd.Series(close).pct_change()
-        volatility = returns.rolling(min(settings["lookback"], close.size)).std().to_numpy() * np.sqrt(
-            settings["periods_per_year"]
-        )
+        changes = np.concatenate([[np.nan], close[1:] / close[:-1] - 1.0])
+        volatility = rolling_std(changes, settings["lookback"]) * np.sqrt(settings["periods_per_year"])
         return np.divide(size, volatility, out=np.full(close.size, np.nan), where=volatility > 0.0)
     if sizing == "risk":
         return size / np.fmin(stops[:, 0], stops[:, 2])

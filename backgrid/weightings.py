@@ -5,14 +5,17 @@ called `prices`), then keyword parameters with defaults, and returns a DataFrame
 column a symbol: fractions of equity, NaN while warming up, the rest being cash. A dict of weights is one, too.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from backgrid.bars import check_symbol
 from backgrid.errors import ParameterError, did_you_mean, shown
 from backgrid.indicators import check_window
+from backgrid.metrics import rolling_std
 from backgrid.strategies import complete_params, strategy_defaults
 
 
@@ -53,7 +56,8 @@ def inverse_volatility(closes: pd.DataFrame, *, lookback: int = 60) -> pd.DataFr
         If `lookback` is not a whole number of at least 2.
     """
     lookback = check_window("lookback", lookback, least=2)
-    deviation = closes.pct_change().rolling(min(lookback, len(closes) + 1)).std()
+    changes = closes.pct_change().to_numpy()
+    deviation = pd.DataFrame(rolling_std(changes, lookback), index=closes.index, columns=closes.columns)
     inverse = (1.0 / deviation.where(deviation > 0.0)).fillna(0.0).where(deviation.notna())
     total = inverse.sum(axis=1, skipna=False)
     return inverse.div(total.where(total > 0.0), axis=0)
@@ -102,6 +106,8 @@ WEIGHTINGS: dict[str, Callable] = {
     function.__name__: function for function in (equal_weight, inverse_volatility, top_momentum)
 }
 
+MOST_NAMED = 6  # symbols whose given weights are told
+
 WORDS = {
     "equal_weight": ("Equal weights", "The same weight of {symbols}"),
     "inverse_volatility": (
@@ -123,8 +129,49 @@ def get_weighting(name: str) -> Callable:
     return WEIGHTINGS[name]
 
 
-def select_weighting_params(weighting: str, **offered: Any) -> dict[str, Any]:
-    """The parameters of a registered weighting that were given; None stands for its own default.
+def read_weights(text: str) -> str | dict[str, float]:
+    """Weights as a text gives them, such as "equal_weight" or "AAPL 0.6, NVDA 0.4".
+
+    Parameters
+    ----------
+    text : str
+        The name of a weighting, or symbols and their weights, separated by commas. [fraction of equity]
+
+    Returns
+    -------
+    str or dict
+        The name as it stands, or the weight of each symbol, upper-cased.
+
+    Raises
+    ------
+    ParameterError
+        If the text is neither, or a symbol stands twice.
+    """
+    pairs = [pair.split() for pair in text.split(",")]
+    if len(pairs) == len(pairs[0]) == 1:
+        return pairs[0][0]
+    weights: dict[str, float] = {}
+    for pair in pairs:
+        weight = _number(pair[1]) if len(pair) == 2 else math.nan
+        if not math.isfinite(weight):
+            known = ", ".join(WEIGHTINGS)
+            raise ParameterError(f"weights must be one of {known}, or such as 'AAPL 0.6, NVDA 0.4', got {shown(text)}")
+        symbol = check_symbol(pair[0])
+        if symbol in weights:
+            raise ParameterError(f"weights: {symbol} stands twice")
+        weights[symbol] = weight
+    return weights
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def select_weighting_params(weighting: str | Mapping[str, float], **offered: Any) -> dict[str, Any]:
+    """The parameters of a registered weighting that were given; None stands for its own default, weights take none.
 
     Raises
     ------
@@ -132,12 +179,19 @@ def select_weighting_params(weighting: str, **offered: Any) -> dict[str, Any]:
         If there is no such weighting, or for a value that it has no parameter for, or of another type than its default.
     """
     given = {name: value for name, value in offered.items() if value is not None}
+    if not isinstance(weighting, str):
+        if given:
+            raise ParameterError(f"weights that are given have no parameter {min(given)!r}")
+        return {}
     complete_params(get_weighting(weighting), given)
     return given
 
 
 def describe_weighting(name: str, params: Mapping[str, Any], symbols: str) -> tuple[str, str]:
     """Title and rule of a weighting in words."""
+    if name == "weights" and 0 < len(params) <= MOST_NAMED:
+        parts = (f"{symbol} {weight * 100.0:.6g}\u202f%".replace("-", "\u2212") for symbol, weight in params.items())
+        return WORDS[name][0], ", ".join(parts)
     known = WEIGHTINGS.get(name)
     if name != "weights" and (known is None or params.keys() != strategy_defaults(known).keys()):
         return name, f"{symbols} by {name}"

@@ -118,8 +118,12 @@ class Account:
         value = {"fraction": self.worth(price), "cash": 1.0, "units": price}[sizing] * target * size
         value = math.copysign(min(abs(value), self.leverage * self.worth(price)), value)
         buying = value > self.held * price
-        missing = self.units_for(sizing, target * size, self.paid(price, buying)) - self.held
+        missing, turned = (
+            self.units_for(sizing, target * size, self.paid(price, way)) - self.held for way in (buying, not buying)
+        )
         met = abs(value - self.held * price) <= 1e-12 * abs(self.held * price)
+        if self.held != 0.0 and (turned == 0.0 or (turned > 0.0) != buying):  # at the other price it would go back
+            return
         if not met and missing != 0.0 and (missing > 0.0) == buying:
             self.trade(bar, missing, price)
 
@@ -311,36 +315,38 @@ class SharedAccount:
             fee = abs(units) * paid * self.fees + self.fixed_fee
             self.ledger.append((symbol, Fill(bar, units, paid, fee, wanted, "signal")))
 
-    def wanted(self, weights, prices):
-        """Units of each symbol at its weight; what is held where that is so already."""
-        units = {symbol: weights[symbol] * max(self.worth(prices), 0.0) / prices[symbol] for symbol in self.held}
+    def wanted(self, weights, prices, worth=None):
+        """Units of each symbol at its weight; what is held where that is so already, or where what is missing is not
+        worth its fixed fee and closes nothing."""
+        worth = max(self.worth(prices) if worth is None else worth, 0.0)
+        units = {symbol: weights[symbol] * worth / prices[symbol] for symbol in self.held}
         if self.whole_units:
             units = {symbol: float(int(number)) for symbol, number in units.items()}
-        return {
-            symbol: held if abs(units[symbol] - held) <= 1e-12 * abs(held) else units[symbol]
-            for symbol, held in self.held.items()
-        }
+        for symbol, held in self.held.items():
+            missing = abs(units[symbol] - held)
+            not_worth_it = units[symbol] != 0.0 and missing * prices[symbol] <= self.fixed_fee
+            if missing <= 1e-12 * abs(held) or not_worth_it:
+                units[symbol] = held
+        return units
 
     def rebalance(self, bar, weights, prices):
         """First what makes positions smaller, then shorts, then purchases, all of these scaled alike."""
         wanted = self.wanted(weights, prices)
         credit = max(self.leverage - 1.0, 0.0) * max(self.worth(prices), 0.0)
-        for symbol, held in list(self.held.items()):
-            if held > max(wanted[symbol], 0.0):
-                self._sell(bar, symbol, max(wanted[symbol], 0.0), prices[symbol], credit)
+        self._sell_all(bar, {s: max(wanted[s], 0.0) for s, h in self.held.items() if h > 0.0}, prices, credit)
         for symbol, held in list(self.held.items()):
             if held < min(wanted[symbol], 0.0):
                 self.trade(bar, symbol, min(wanted[symbol], 0.0), prices[symbol])
-        for symbol, held in list(self.held.items()):
-            if held <= 0.0 and wanted[symbol] < held:
-                self._sell(bar, symbol, wanted[symbol], prices[symbol], credit)
+        self._sell_all(bar, {s: wanted[s] for s, h in self.held.items() if h <= 0.0}, prices, credit)
         self._buy(bar, {s: wanted[s] - held for s, held in self.held.items() if wanted[s] > held}, prices, credit)
 
-    def _sell(self, bar, symbol, wanted, price, credit):
-        """A sale that does not bring its fixed fee needs money for it."""
-        outlay = self.outlay(wanted - self.held[symbol], price)
-        if outlay <= 0.0 or outlay <= self.money + credit:
-            self.trade(bar, symbol, wanted, price)
+    def _sell_all(self, bar, wanted, prices, credit):
+        """Sales that bring money go first; one that does not bring its fixed fee needs money for it."""
+        sales = {symbol: units for symbol, units in wanted.items() if units < self.held[symbol]}
+        outlays = {s: self.outlay(units - self.held[s], prices[s]) for s, units in sales.items()}
+        for symbol in sorted(sales, key=lambda s: outlays[s] > 0.0):
+            if outlays[symbol] <= 0.0 or outlays[symbol] <= self.money + credit:
+                self.trade(bar, symbol, sales[symbol], prices[symbol])
 
     def _buy(self, bar, purchases, prices, credit):
         """Pro rata of what the account and its credit can pay, after a fixed fee for each."""
@@ -401,9 +407,10 @@ def simulate_portfolio(
 
     def drifted(bar, worth):
         """Whether a weight is off by more than the band, or a symbol has to be opened or closed."""
+        wanted = account.wanted(weights[bar], closes[bar], worth)
         for symbol, units in account.held.items():
-            is_now, is_to_be = units * closes[bar][symbol] / worth, weights[bar][symbol]
-            if abs(is_now - is_to_be) > rebalance or side(is_now) != side(is_to_be):
+            drift = abs(units * closes[bar][symbol] / worth - weights[bar][symbol])
+            if wanted[symbol] != units and (drift > rebalance or side(units) != side(wanted[symbol])):
                 return True
         return False
 

@@ -291,7 +291,9 @@ def test_array_as_a_parameter_is_kept(aapl):
         return sma(prices["Close"], len(weights)) < prices["Close"]
 
     weights = np.array([0.5, 0.5])
-    assert run_backtest(aapl, weighted, params={"weights": weights}).params["weights"] is weights
+    result = run_backtest(aapl, weighted, params={"weights": weights})
+    weights[:] = 9.0  # the result has its own
+    assert result.params["weights"].tolist() == [0.5, 0.5]
 
 
 def test_named_strategy_is_its_function(aapl):
@@ -753,3 +755,88 @@ def test_result_says_what_it_is_compared_with(aapl):
     assert run_backtest(some).settings["benchmark"] == "holding"
     assert run_backtest(some, benchmark=other).settings["benchmark"] == "GOOG"
     assert run_backtest(some, benchmark=other["Close"].copy().rename(None)).settings["benchmark"] in ("GOOG", "given")
+
+
+# ---- what it is compared with ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fill", FILLS)
+def test_buy_and_hold_without_costs_is_holding(aapl, fill):
+    result = run_backtest(aapl, "buy_and_hold", fill=fill)
+    np.testing.assert_allclose(result.equity, result.benchmark, rtol=1e-12)
+
+
+def test_benchmark_of_closes_is_bought_at_its_first_close(bars):
+    prices = bars([10.0, 10.0, 11.0], open=[10.0, 8.0, 11.0])
+    assert run_backtest(prices, [1, 1, 1], cash=80.0).benchmark.tolist() == [80.0, 100.0, 110.0]
+    given = run_backtest(prices, [1, 1, 1], cash=80.0, benchmark=prices["Close"])
+    assert given.benchmark.tolist() == [80.0, 80.0, 88.0]
+
+
+# ---- a run again -----------------------------------------------------------------------------------------------------
+
+
+def test_run_again_does_not_see_what_the_caller_changed_since(aapl):
+    stops, other = np.full(250, 0.02), aapl["Close"].copy()
+    result = run_backtest(aapl, np.ones(250), stop_loss=stops, benchmark=other)
+    stops[:] = 0.5
+    other.iloc[:] = 1.0
+    assert result.again() == result
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"fee": 0.5}, "no setting 'fee'; did you mean 'fees'"),
+        ({"strategy": "momentum"}, "no setting 'strategy'"),
+        ({"delay": -1}, "delay must be at least 0"),
+        ({"delay": 1.0}, "delay must be a whole number"),
+        ({"fees": -1.0}, "fees must be"),
+    ],
+    ids=str,
+)
+def test_run_again_refuses_what_it_does_not_know(aapl, changed, says):
+    with pytest.raises(ParameterError, match=says):
+        run_backtest(aapl, np.ones(250)).again(**changed)
+
+
+def test_run_later_than_its_last_bar_never_trades(aapl):
+    assert run_backtest(aapl, np.ones(250)).again(delay=10_000).metrics["n_trades"] == 0
+
+
+# ---- at the edges of numbers -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("target", [-1.0, -0.5, 0.5, 1.0])
+@pytest.mark.parametrize("fixed_fee", [0.0, 1.0])
+def test_rebalancing_at_a_constant_price_trades_no_more_than_twice(bars, target, fixed_fee):
+    costs = {"fees": 0.001, "slippage": 0.0005, "fixed_fee": fixed_fee}
+    result = run_backtest(bars(np.full(253, 100.0)), np.full(253, target), rebalance="bar", **costs)
+    assert result.metrics["fees_paid"] < 2.2 * (100.0 * abs(target) + fixed_fee)
+
+
+def test_price_that_grows_steadily_has_no_volatility_to_size_by(bars):
+    prices = bars(100.0 * 1.0001 ** np.arange(100))
+    result = run_backtest(prices, np.ones(100), sizing="volatility", size=0.1, leverage=50.0, lookback=10)
+    assert result.metrics["n_trades"] == 0
+
+
+def test_account_beyond_the_range_of_floats_is_refused(bars):
+    with np.errstate(all="ignore"), pytest.raises(PricesError, match="range of floats"):
+        run_backtest(bars(np.array([1.0, 2.0, 3.0, 4.0]) * 1e-305), np.ones(4))
+
+
+def test_signals_cut_off_by_one_are_not_taken_by_place(aapl):
+    signals = pd.Series(1.0, index=range(5, 255))
+    with pytest.raises(ParameterError, match="index of the target positions is not that of the prices"):
+        run_backtest(aapl, signals)
+
+
+def test_position_beyond_one_by_rounding_is_one(aapl):
+    run = run_backtest(aapl, np.full(250, np.nextafter(1.0, 2.0)))
+    assert run.equity.equals(run_backtest(aapl, np.ones(250)).equity)
+
+
+def test_equal_requests_in_other_types_give_equal_results(aapl):
+    ours = run_backtest(aapl, np.ones(250), stop_loss=np.float32(0.25), take_profit=1)
+    assert ours == run_backtest(aapl, np.ones(250), stop_loss=0.25, take_profit=1.0) and ours.to_json()

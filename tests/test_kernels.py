@@ -280,10 +280,9 @@ def twin_portfolio(run, fill, costs, rebalance):
     )
 
 
-def by_symbol(fills, symbols, reasons=True):
+def by_symbol(fills, symbols):
     """Fills of the kernel as the twin writes them."""
-    ledger = [(symbols[int(row[_kernels.FILL_SYMBOL])], *rows([row[:6]])[0]) for row in fills]
-    return ledger if reasons else [row[:-1] for row in ledger]
+    return [(symbols[int(row[_kernels.FILL_SYMBOL])], *rows([row[:6]])[0]) for row in fills]
 
 
 @pytest.mark.parametrize("rebalance", REBALANCES)
@@ -296,7 +295,7 @@ def test_simulate_portfolio_keeps_the_account_of_its_twin(fill, costs, rebalance
         expected = twin_portfolio(run, fill, costs, rebalance)
         np.testing.assert_allclose(equity, expected[0], rtol=1e-9, atol=1e-8)
         np.testing.assert_allclose(units, [list(row.values()) for row in expected[1]], rtol=1e-9, atol=1e-10)
-        assert_same(by_symbol(fills, list(run.panel), False), [(s, *fill[:-1]) for s, fill in expected[2]])
+        assert_same(by_symbol(fills, list(run.panel)), [(symbol, *fill) for symbol, fill in expected[2]])
         assert financing == pytest.approx(expected[3], rel=1e-9, abs=1e-9)
 
 
@@ -331,6 +330,19 @@ def test_equity_of_a_portfolio_is_the_money_left_by_its_fills_and_the_units_held
         worth = costs["cash"] - spent + (units * run.column("Close")).sum(axis=1)
         assert equity[1:].tolist() == pytest.approx(worth[1:].tolist(), rel=1e-9)
         np.testing.assert_allclose(units, bought, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(("share", "fees"), [(1.0, 0.0), (0.7, 0.0), (0.3, 0.0), (1.0, 0.002)])
+def test_no_symbol_of_a_portfolio_trades_to_mend_its_last_digit(share, fees):
+    """Prices that do not move, due on every bar: what is held differs from what is wanted by rounding alone."""
+    rng = np.random.default_rng(7)
+    for n_symbols in range(1, 8):
+        close = np.ones((50, 1)) * rng.lognormal(0.0, 5.0, n_symbols)
+        weights = np.ones((50, 1)) * rng.dirichlet(np.ones(n_symbols)) * share
+        terms = _kernels.Terms(**{**FREE, "fees": fees}, leverage=1.0, cash_rate=0.0, borrow_rate=0.0, band=np.inf)
+        always = np.ones(50, dtype=bool)
+        _, _, fills, _ = _kernels.simulate_portfolio(close, close, weights, always, always, _kernels.CLOSE, terms)
+        assert len(fills) == n_symbols
 
 
 def test_ledger_of_a_portfolio_has_room_for_a_change_of_every_side_on_every_bar_and_the_ruin():

@@ -459,7 +459,7 @@ def test_sharpe_of_one_return_is_undefined():
 
 @pytest.mark.parametrize("returns", [[0.1, NAN], [0.1, math.inf], [[0.1, 0.2]], 0.1], ids=repr)
 def test_sharpe_refuses_what_is_no_series_of_returns(returns):
-    with pytest.raises(ParameterError, match=r"^returns must be one-dimensional and finite, got shape \("):
+    with pytest.raises(ParameterError, match=r"^returns must be one-dimensional and finite, got (shape|nan at|inf at)"):
         calculate_sharpe_ratio(returns)
 
 
@@ -467,7 +467,7 @@ def test_sharpe_refuses_what_is_no_series_of_returns(returns):
     ("equity", "message"),
     [
         ([], r"not empty, got shape \(0,\)"),
-        ([[1.0, 2.0]], r"one-dimensional, .* got shape \(1, 2\)"),
+        ([[1.0, 2.0]], r"one-dimensional and finite, got shape \(1, 2\)"),
         ([1.0, NAN], "finite"),
         ([1.0, math.inf], "finite"),
         ([0.0, 1.0], "start above 0 .* minimum of 0.0"),

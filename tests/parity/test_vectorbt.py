@@ -327,10 +327,11 @@ def towards(c, weights, called, prices, closes, band, fees, fixed_fee, slippage)
     if c.i % 3 == 1 and weight != 0.0 and (called[c.i, c.col] or (held != 0.0 and drift > band)):
         value = weight * (cash + held * price) - held * price
         side = 1.0 if value > 0.0 else -1.0
-        paid = price * (1.0 + side * slippage)
+        paid, back = price * (1.0 + side * slippage), price * (1.0 - side * slippage)
         missing = weight * (cash + held * paid - fixed_fee) / (paid * (1.0 + fees)) - held
-        if abs(value) <= 1e-12 * abs(held * price) or missing * side <= 0.0:  # there, or costs leave nothing to trade
-            missing = 0.0
+        turned = weight * (cash + held * back - fixed_fee) / (back * (1.0 + fees)) - held
+        if abs(value) <= 1e-12 * abs(held * price) or missing * side <= 0.0 or (held != 0.0 and turned * side <= 0.0):
+            missing = 0.0  # there, or costs leave nothing to trade
     return nb.order_nb(size=missing, price=price, fees=fees, fixed_fees=fixed_fee, slippage=slippage)
 
 
