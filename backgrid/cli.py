@@ -4,7 +4,6 @@ import atexit
 import contextlib
 import difflib
 import gc
-import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from backgrid.errors import BackgridError, ParameterError
 
 if TYPE_CHECKING:
     from backgrid.models import BacktestRequest
+    from backgrid.result import BacktestResult
 
 NAME_VALUE: dict[str, Any] = {"type": (str, str), "multiple": True, "metavar": "NAME VALUE"}
 RUN_PARAMETERS = """
@@ -83,7 +83,7 @@ def run(symbol: str, strategy: str, words: tuple, as_json: bool, **fields: Any) 
     """Backtest SYMBOL and print its metrics."""
     with errors_as_exit_codes():
         from backgrid.models import BacktestRequest, build_request
-        from backgrid.run import run_request
+        from backgrid.run import backtest_request, run_request
 
         values = {name: _literal(text) for name, text in _once(words).items()}
         fields = {name: value for name, value in fields.items() if value is not None}
@@ -94,8 +94,7 @@ def run(symbol: str, strategy: str, words: tuple, as_json: bool, **fields: Any) 
             raise ParameterError(f"{min(twice)} is given twice, by --{min(twice)} and by -p")
         request = build_request(**{**fields, **own}, symbol=symbol, strategy=strategy, params=values)
         _check_names(request)
-        response = run_request(request)
-        click.echo(response.model_dump_json(indent=2) if as_json else _as_text(response.metrics))
+        click.echo(run_request(request).model_dump_json(indent=2) if as_json else _as_text(backtest_request(request)))
 
 
 @main.command()
@@ -138,9 +137,11 @@ def templates() -> None:
         for name, path in list_templates().items():
             declared = read_parameters(path)
             click.echo(name)
-            widths = [max(map(len, column)) for column in zip(*((n, p.type) for n, p in declared.items()), strict=True)]
-            for parameter, (kind, default, meaning) in declared.items():
-                click.echo(f"  {parameter:{widths[0]}}  {kind:{widths[1]}}  {default!r:14}  {meaning}")
+            rows = [(parameter, p.type, repr(p.default), p.meaning) for parameter, p in declared.items()]
+            widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:3]
+            for *columns, meaning in rows:
+                padded = (f"{column:{width}}" for column, width in zip(columns, widths, strict=True))
+                click.echo(f"  {'  '.join(padded)}  {meaning}".rstrip())
 
 
 @main.command()
@@ -195,11 +196,15 @@ def _literal(text: str) -> Any:
     return {"true": True, "false": False}.get(text.lower(), text)
 
 
-def _as_text(values: dict[str, float | int | None]) -> str:
+def _as_text(result: "BacktestResult") -> str:
+    """What was run, and its metrics."""
+    from backgrid.bars import bar_text
     from backgrid.metrics import METRICS, format_metric, group_metrics
+    from backgrid.page import asked_for
 
-    numbers = {name: math.nan if value is None else value for name, value in values.items()}
-    lines = []
-    for group, metrics in group_metrics(numbers).items():
+    index = result.equity.index
+    span = f"{bar_text(index, 0)} to {bar_text(index, len(index) - 1)}, {len(index):,} bars"
+    lines = [f"{result.title}, {span}", asked_for(result, "no costs are charged")]
+    for group, metrics in group_metrics(result.metrics).items():
         lines += [group, *(f"  {METRICS[n].label:26}{format_metric(n, v):>14}" for n, v in metrics.items())]
     return "\n".join(lines)

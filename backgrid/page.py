@@ -4,6 +4,7 @@ import html
 import importlib.metadata
 import math
 import platform
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -15,7 +16,7 @@ from backgrid.bars import bar_text, longest_gap
 from backgrid.metrics import METRICS, deepest_drawdowns, format_metric, format_value, group_metrics
 from backgrid.result import RESULT_TYPE, BacktestResult, PortfolioResult
 from backgrid.strategies import describe_strategy
-from backgrid.stress import BREAK_EVEN, ROUNDING, again_of
+from backgrid.stress import BREAK_EVEN, COSTS, ROUNDING, again_of, twice_the_costs
 from backgrid.weightings import describe_weighting
 
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -43,6 +44,15 @@ ORDERS = {  # default, meaning; listed where they are not left at the default
     "cash_rate": (0.0, "interest on the account, fraction a year"),
     "borrow_rate": (0.0, "cost of units sold short, fraction a year"),
 }
+SIZED = {  # a size that is not a fraction, in words
+    "units": "{:,.6g} units",
+    "cash": "{:,.6g} in currency",
+    "volatility": "{} volatility a year",
+    "risk": "{} of the account at risk",
+}
+OFTEN = {"bar": "at every bar", "week": "weekly", "month": "monthly"}
+JUMPS = -1e-4  # where so much is lost at the break-even cost, no cost earns just nothing
+DATE = re.compile(r"\d{4}-\d\d-\d\d( \d\d:\d\d)?,?")
 DETERMINING = ("backgrid", "numpy", "pandas", "numba", "matplotlib")
 
 
@@ -77,7 +87,7 @@ def summary(result: BacktestResult) -> Html:
     )
     chips = "".join(f"<li class='{kind}'>{_e(text)}</li>" for kind, text in verdicts(result, held))
     return Html(
-        f"<header class='summary'><h1>{_e(title)}</h1><p class='span'>{_e(span)}</p>"
+        f"<header class='summary'><h1>{_e(title)}</h1><p class='span'>{_dated(span)}</p>"
         f"<p class='lead'>{_e(_lead(result, held))}</p><ul class='chips' aria-label='Verdicts'>{chips}</ul>"
         f"<dl class='cards'>{cards}</dl></header>"
     )
@@ -103,6 +113,7 @@ def verdicts(result: BacktestResult, held: Mapping[str, float]) -> list[tuple[st
     ruined = result.trades.loc[result.trades["exit_reason"] == "ruin", "exit_time"]
     if len(ruined):
         chips.append(("bad", f"ruined on {ruined.iloc[0]:%Y-%m-%d}"))
+    chips += _survival(result)
     told = _portfolio_chips(result) if isinstance(result, PortfolioResult) else [_data_chip(result.data)]
     return [*chips, *(("plain", text) for text in told), ("plain", "not tested here: look-ahead, luck")]
 
@@ -119,8 +130,7 @@ def _portfolio_chips(result: PortfolioResult) -> list[str]:
         share = format_value(brought.max() / brought.sum(), "fraction")
         chips.append(f"{brought.idxmax()} alone brought {share} of the profit")
     if result.data["notes"]:
-        done = {"inner": "left out", "ffill": "left out or carried forward"}[result.settings["align"]]
-        chips.append(f"calendars differ: bars were {done}, see the data")
+        chips.append(f"{_apart(result)}, see the data")
     adjusted = sum(bool(each.get("adjusted")) for each in facts)
     notes = _counted(sum(len(each.get("notes", [])) for each in facts))
     return [*chips, f"data: {adjusted} of {len(facts)} symbols adjusted for dividends, {notes}"]
@@ -137,19 +147,24 @@ def parameters(result: BacktestResult) -> Html:
         rows.append(("rebalance", "none" if rebalance is None else rebalance, _rebalanced(rebalance)))
         rows.append(("align", align, "bars that every symbol has (inner), or all, prices carried forward (ffill)"))
     rows += [
-        ("fill", settings["fill"], f"signals are {FILLED[settings['fill']]}"),
+        ("fill", settings["fill"], f"{_decided(result)} are {FILLED[settings['fill']]}"),
         ("fees", settings["fees"], "one-way, fraction of traded value"),
         ("slippage", settings["slippage"], "one-way, fraction of price, against the trade"),
         ("fixed_fee", settings["fixed_fee"], "for each fill, in currency"),
         ("cash", settings["cash"], "account at the first bar, in currency"),
         ("whole_units", settings["whole_units"], "units rounded towards zero"),
         ("risk_free", settings["risk_free"], "return of cash, fraction a year"),
-        ("benchmark", settings["benchmark"], "bought at the first close, without costs"),
+        ("benchmark", settings["benchmark"], "bought where the run could first trade, without costs"),
         ("periods_per_year", settings["periods_per_year"], "bars a year, from the bars unless given"),
     ]
     listed = {name for name, *_ in rows}
     orders = {name: entry for name, entry in ORDERS.items() if name in settings.keys() - listed}
-    rows += [(name, settings[name], says) for name, (usual, says) in orders.items() if settings[name] != usual]
+    looked_at = {"lookback"} if settings.get("sizing") == "volatility" else set()
+    rows += [
+        (name, settings[name], says)
+        for name, (usual, says) in orders.items()
+        if settings[name] != usual or name in looked_at
+    ]
     return html_table(
         ("parameter", "value", "meaning"), [(n, f"{v:,.12g}" if _is_number(v) else v, m) for n, v, m in rows]
     )
@@ -186,7 +201,7 @@ def monthly_returns(result: BacktestResult) -> Html:
     for year, total in yearly.items():
         cells = [_heat(monthly.get((year, month)), deepest) for month in range(1, 13)]
         body.append(f"<tr><th scope='row'>{year}</th>{''.join(cells)}<td class='total'>{_percent(total)}</td></tr>")
-    heads = "".join(f"<th scope='col'>{month}</th>" for month in (*MONTHS, "Year"))
+    heads = "".join(f"<th scope='col'>{month}</th>" for month in (*MONTHS, "Total"))
     return Html(
         "<div class='scroll'><table class='heat'><caption>Return by month and year, net of costs, in percent</caption>"
         f"<thead><tr><th scope='col'>Year</th>{heads}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
@@ -200,16 +215,16 @@ def trades(result: BacktestResult, most: int = 10) -> Html:
         return Html("<p>No trade was made.</p>")
     closed = table[table["exit_reason"] != "open"].sort_values("trade_return", kind="stable")
     parts: list[str] = []
-    if len(table) > most:
-        half = most // 2
-        parts.append(_trade_table(closed.iloc[::-1].head(half), f"The {half} best closed trades"))
-        parts.append(_trade_table(closed.head(half), f"The {half} worst closed trades"))
-        shown = table.head(1000)
-        more = "" if len(shown) == len(table) else f", the first {len(shown):,} shown; result.json has all"
-        whole = _trade_table(shown, f"All {len(table):,} trades{more}")
-        parts.append(f"<details><summary>All {len(table):,} trades</summary>{whole}</details>")
-    else:
-        parts.append(_trade_table(table, "All trades"))
+    half, shown = min(most // 2, len(closed) // 2), table.head(1000)
+    several = isinstance(result, PortfolioResult) or result.settings["rebalance"] is not None
+    fills = "; units are all that was bought or sold short in it, prices are means over its fills" if several else ""
+    if len(table) > most and half:
+        parts.append(_trade_table(closed.iloc[::-1].head(half), f"{_best(half, 'best')}{fills}"))
+        parts.append(_trade_table(closed.head(half), f"{_best(half, 'worst')}{fills}"))
+    more = "" if len(shown) == len(table) else f", the first {len(shown):,} shown; result.json has all"
+    number = f"{len(table):,} " if len(table) > most else ""
+    whole = _trade_table(shown, f"All {number}trades{more}{fills}")
+    parts.append(f"<details><summary>All {number}trades</summary>{whole}</details>" if parts else whole)
     return Html("".join(parts))
 
 
@@ -237,14 +252,16 @@ def stress(result: BacktestResult) -> Html:
     """The same signals on other terms, and the cost at which they earn nothing."""
     table = result.stress()
     cases = table[np.isfinite(table["fees"])]  # without a break-even cost there is no such case
+    if not _is_charged(result.settings):
+        cases = cases.drop(["twice the costs", "without costs"])  # the same run again
     names = ("total_return", "cagr", "sharpe", "max_drawdown", "n_trades")
     rows = [
         (_case(case, terms), *(format_metric(name, terms[name]) for name in names))
         for case, terms in cases.to_dict("index").items()
     ]
     caption = (
-        "The same signals on other terms, each simulated anew with all else as it was run; costs are fees, slippage, "
-        "fixed fees and what is paid for units sold short"
+        f"The same {_decided(result)} on other terms, each simulated anew with all else as it was run; costs are fees, "
+        "slippage, fixed fees and what is paid for units sold short"
     )
     numbers = html_table(("Case", *(METRICS[name].label for name in names)), rows, "stress", caption)
     return Html(f"{numbers}<p>{_e(_break_even(result, table.loc[BREAK_EVEN]))}</p>")
@@ -319,22 +336,95 @@ def _in_words(result: BacktestResult) -> tuple[str, str]:
 
 def _rebalanced(rebalance: str | float | None) -> str:
     if isinstance(rebalance, float):
-        return f"rebalanced where a weight drifts by more than {format_value(rebalance, 'fraction')}"
+        return f"rebalanced where a weight drifts by more than {rebalance * 100.0:.6g} points"
     return REBALANCED[rebalance]
+
+
+def asked_for(result: BacktestResult, free: str = "without costs") -> str:
+    """Rule, orders, fill and costs of a run in words; `free` where it has no costs."""
+    settings = result.settings
+    orders = _orders({**settings, "rebalance": None} if isinstance(result, PortfolioResult) else settings)
+    return ", ".join([_in_words(result)[1], *orders, FILLED[settings["fill"]], _costs(settings) or free])
+
+
+def _orders(settings: Mapping[str, Any]) -> list[str]:
+    """The settings of a run that are away from their defaults, in words; where it is filled and its costs apart."""
+    stops = (("stop_loss", "stop"), ("take_profit", "take profit"), ("trailing_stop", "trailing stop"))
+    said = [f"{called} {_rate(settings[name])}" for name, called in stops if settings.get(name) is not None]
+    sizing, size = settings.get("sizing", "fraction"), settings.get("size", 1.0)
+    if sizing != "fraction":
+        said.append(f"sized to {SIZED[sizing].format(_rate(size) if sizing in ('volatility', 'risk') else size)}")
+    elif size != 1.0:
+        said.append(f"sized to {_rate(size)} of the account")
+    if settings["leverage"] != 1.0:
+        said.append(f"leverage {settings['leverage']:.6g}")
+    if isinstance(settings["rebalance"], str):
+        said.append(f"rebalanced {OFTEN[settings['rebalance']]}")
+    elif settings["rebalance"] is not None:
+        said.append(_rebalanced(settings["rebalance"]).replace("a weight", "the weight"))
+    if settings["whole_units"]:
+        said.append("in whole units")
+    if settings["cash_rate"]:
+        said.append(f"interest of {_rate(settings['cash_rate'])} a year")
+    if settings["borrow_rate"]:
+        said.append(f"{_rate(settings['borrow_rate'])} a year for units sold short")
+    return said
+
+
+def _rate(value: float | str, digits: int = 4) -> str:
+    """A fraction in percent with no more digits than it has; "by bar" as it stands."""
+    if isinstance(value, str):
+        return value
+    percent = np.format_float_positional(value * 100.0, digits, fractional=False, trim="-")
+    return f"{percent}\u202f%".replace("-", "\u2212")
+
+
+def _decided(result: BacktestResult) -> str:
+    return "weights" if isinstance(result, PortfolioResult) else "signals"
+
+
+def _best(half: int, which: str) -> str:
+    return f"The {half} {which} closed trades" if half > 1 else f"The {which} closed trade"
+
+
+def _is_charged(settings: Mapping[str, Any]) -> bool:
+    """Whether twice the costs are other costs."""
+    return any(settings.get(name, 0.0) for name in COSTS)
+
+
+def _survival(result: BacktestResult) -> list[tuple[str, str]]:
+    """Whether a gain is still one at twice the costs, and where every decision is acted upon a bar later."""
+    gained = result.metrics["n_trades"] > 0 and result.metrics["total_return"] > ROUNDING
+    if result.again is None or not gained:  # what lost as it was has nothing to keep
+        return []
+    runs = {"twice the costs": result.again(**twice_the_costs(result.settings))} if _is_charged(result.settings) else {}
+    runs["one bar more delay"] = result.again(delay=1)
+    gains = {case: run.metrics["total_return"] for case, run in runs.items()}
+    lost = {case: gain for case, gain in gains.items() if gain <= ROUNDING}
+    numbers = " and ".join(format_value(gain, "fraction") for gain in (lost or gains).values())
+    if lost:
+        return [("bad", f"does not survive {' and '.join(lost)}: total return {numbers}")]
+    return [("good", f"survives {' and '.join(gains)}: total return still {numbers}")]
+
+
+def _apart(result: PortfolioResult) -> str:
+    """What differs between the bars of the symbols."""
+    if any("carried forward" in note for note in result.data["notes"]):
+        return "calendars differ: prices were carried forward"
+    what = "ranges differ" if result.settings["align"] == "ffill" else "ranges or calendars differ"
+    return f"{what}: bars were left out"
 
 
 def _lead(result: BacktestResult, held: Mapping[str, float]) -> str:
     settings = result.settings
-    _, rule = _in_words(result)
-    costs = _costs(settings) or "without costs"
     long_enough = len(result.equity) > settings["periods_per_year"] / 2  # to speak of a year
     name, span = ("cagr", "a year") if long_enough else ("total_return", "in all")
     ours, theirs = (
-        [format_value(numbers[metric], "fraction") for metric in (name, "max_drawdown")]
+        (format_value(numbers[name], "fraction"), format_value(abs(numbers["max_drawdown"]), "fraction"))
         for numbers in (result.metrics, held)
     )
     return (
-        f"{rule}, {FILLED[settings['fill']]}, {costs}: "
+        f"{asked_for(result)}: "
         f"{ours[0]} {span} against {theirs[0]} for {settings['benchmark']}, "
         f"at a worst loss of {ours[1]} against {theirs[1]}."
     )
@@ -342,9 +432,8 @@ def _lead(result: BacktestResult, held: Mapping[str, float]) -> str:
 
 def _costs(terms: Mapping[str, Any], digits: int = 4) -> str:
     """Costs in words, empty where there are none."""
-    percent = (terms["fees"] + terms["slippage"]) * 100.0
-    rate = np.format_float_positional(percent, digits, fractional=False, trim="-")
-    charged = [f"{rate}\u202f% a side"] if percent else []
+    rate = terms["fees"] + terms["slippage"]
+    charged = [f"{_rate(rate, digits)} a side"] if rate else []
     charged += [f"{terms['fixed_fee']:,.6g} a fill"] if terms["fixed_fee"] else []
     return " and ".join(charged)
 
@@ -360,6 +449,8 @@ def _case(case: str, terms: Mapping[str, Any]) -> str:
 def _break_even(result: BacktestResult, terms: Mapping[str, Any]) -> str:
     """The cost at which nothing is earned, or why there is none."""
     if math.isfinite(terms["fees"]):
+        if terms["total_return"] < JUMPS:
+            return f"From {_costs(terms, 3)} on it no longer gains."
         return f"It earns nothing at {_costs(terms, 3)}."
     free = again_of(result)(fees=0.0, slippage=0.0, fixed_fee=0.0).metrics
     if free["n_trades"] == 0:
@@ -399,6 +490,11 @@ def _e(text: Any) -> str:
     return html.escape(str(text))
 
 
+def _dated(text: Any) -> str:
+    """Escaped, and dates as they must not be broken."""
+    return DATE.sub(r"<span class='date'>\g<0></span>", _e(text))
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
@@ -406,7 +502,7 @@ def _is_number(value: Any) -> bool:
 def html_table(heads: Iterable[str], rows: Iterable[Iterable[Any]], classes: str = "plain", caption: str = "") -> Html:
     head = "".join(f"<th scope='col'>{_e(text)}</th>" for text in heads)
     body = "".join(
-        f"<tr><th scope='row'>{_e(first)}</th>{''.join(f'<td>{_e(cell)}</td>' for cell in rest)}</tr>"
+        f"<tr><th scope='row'>{_e(first)}</th>{''.join(f'<td>{_dated(cell)}</td>' for cell in rest)}</tr>"
         for first, *rest in rows
     )
     said = f"<caption>{_e(caption)}</caption>" if caption else ""

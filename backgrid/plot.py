@@ -28,7 +28,7 @@ from backgrid.bars import bar_text, drawn_bars
 from backgrid.metrics import cash_return, drawdown_of, format_value
 
 INK, MUTED, GRID = "#1c2128", "#59636e", "#d5dbe2"
-ACCENT, NEUTRAL, LOSS, PAGE = "#1f6feb", "#7d8590", "#c2410c", "#ffffff"
+ACCENT, NEUTRAL, LOSS, PAGE = "#1f6feb", "#6b747e", "#c2410c", "#ffffff"
 # Told apart by colour-blind eyes, and at a contrast of 3 or more on a light and on a dark page: one set serves both.
 SERIES = ("#2270e6", "#b28737", "#9341a6", "#4e6f24", "#cc4a7c", "#968bd6")
 VARIABLES = {
@@ -129,7 +129,13 @@ def _styled(draw: Callable[..., Chart]) -> Callable[..., Chart]:
 
 @_styled
 def equity_chart(
-    equity: pd.Series, benchmark: pd.Series, positions: pd.Series, name: str = "strategy", against: str = "holding"
+    equity: pd.Series,
+    benchmark: pd.Series,
+    positions: pd.Series,
+    name: str = "strategy",
+    against: str = "holding",
+    *,
+    invested: bool = False,
 ) -> Chart:
     """Equity and benchmark on one log axis, positions as a band below, drawdowns under it on the same time axis.
 
@@ -141,6 +147,8 @@ def equity_chart(
         Share of the equity in the market. [fraction of equity]
     name, against : str
         What the lines are called.
+    invested : bool, default False
+        Whether positions are of several symbols, long and short added up: their band then has no side.
     """
     chart, (top, band, below) = _chart(5.2, [12, 0.7, 4.5])
     drawdown, held = _drawdowns(equity), _drawdowns(benchmark)
@@ -152,7 +160,7 @@ def equity_chart(
     ends = [(alive.dropna().iloc[-1], called, ACCENT), (benchmark.iloc[-1], against, NEUTRAL)]
     _end_labels(top, ends, leaders=False)
     top.set_ylabel("account, log scale")
-    _position_band(band, positions)
+    _position_band(band, positions, invested)
     worst = int(drawdown.to_numpy().argmin())
     _line(below, held, color=NEUTRAL, width=0.9)
     _area(below, drawdown)
@@ -386,10 +394,16 @@ def contributions_chart(contributions: pd.DataFrame, cash: float) -> Chart:
     axes.set_xlabel("profit after costs [currency], in brackets the share of the starting cash")
     total = float(totals.sum())
     chart.alt = f"Profit from each of {_listed(series)} as bars"
-    least = f", {names[-1]} least, {_currency(profits[-1])}" if len(names) > 1 else ""
+    first, last = (f"{names[end]} {{}}, {_currency(abs(profits[end]))}" for end in (0, -1))
+    if profits[0] <= 0.0:  # nothing brought anything
+        said = last.format("lost most") + (f", {first.format('least')}" if len(names) > 1 else "")
+    else:
+        least = f", {names[-1]} least, {_currency(profits[-1])}" if len(names) > 1 else ""
+        said = first.format("brought most") + least
+    did = "brought" if total >= 0.0 else "lost"
     chart.caption = (
-        f"{names[0]} brought most, {_currency(profits[0])}{least}. Together they brought {_currency(total)}, "
-        f"{format_value(total / cash, 'fraction')} of the starting cash."
+        f"{said}. Together they {did} {_currency(abs(total))}, "
+        f"{format_value(abs(total) / cash, 'fraction')} of the starting cash."
         if totals.any()
         else "No symbol brought or lost anything."
     )
@@ -507,16 +521,16 @@ def _area(axes: Axes, drawdown: pd.Series) -> None:
     axes.plot(at, values[at], color=LOSS, linewidth=1.0)
 
 
-def _position_band(axes: Axes, positions: pd.Series) -> None:
-    """A thin band, blue where long and orange where short, the deeper the larger the position."""
-    _shade(axes, positions.to_numpy(), faintest=0.25, deepest=0.85)
-    axes.set_yticks([0.5], ["position"])
+def _position_band(axes: Axes, positions: pd.Series, invested: bool) -> None:
+    """A thin band, the deeper the larger the position: blue where long, orange where short, grey where both add up."""
+    _shade(axes, positions.to_numpy(), faintest=0.25, deepest=0.85, color=NEUTRAL if invested else ACCENT)
+    axes.set_yticks([0.5], ["invested" if invested else "position"])
     axes.set_ylim(0.0, 1.0)
     axes.grid(False)
     axes.spines["bottom"].set_visible(False)
 
 
-def _shade(axes: Axes, positions: np.ndarray, *, faintest: float, deepest: float) -> None:
+def _shade(axes: Axes, positions: np.ndarray, *, faintest: float, deepest: float, color: str = ACCENT) -> None:
     """Shade bars by their position; of a long series the mean of each stretch, at most 600 of them."""
     stretch = -(-positions.size // 600)
     starts = np.arange(0, positions.size, stretch)
@@ -527,7 +541,7 @@ def _shade(axes: Axes, positions: np.ndarray, *, faintest: float, deepest: float
     for value, start, end in zip(level[firsts], starts[firsts], ends, strict=True):
         if value != 0.0 and end > start:
             alpha = faintest + (deepest - faintest) * abs(value)
-            axes.axvspan(float(start), float(end), color=ACCENT if value > 0.0 else LOSS, alpha=alpha, linewidth=0)
+            axes.axvspan(float(start), float(end), color=color if value > 0.0 else LOSS, alpha=alpha, linewidth=0)
 
 
 def _gathered(frame: pd.DataFrame, sizes: np.ndarray) -> list[Series]:

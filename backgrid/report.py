@@ -33,7 +33,7 @@ from backgrid.run import backtest_request
 from backgrid.settings import setting
 from backgrid.strategies import STRATEGIES, get_strategy, select_params, strategy_defaults
 from backgrid.templates import Parameter, check_parameters, find_template, read_parameters
-from backgrid.weightings import WEIGHTINGS, get_weighting, select_weighting_params
+from backgrid.weightings import WEIGHTINGS, get_weighting, read_weights, select_weighting_params
 
 ABOUT = ("symbol", "symbols", "strategy", "weights")  # parameters that name a report
 
@@ -90,11 +90,11 @@ def run_report(
     given = check_parameters(declared, parameters or {})
     with standby.waiting() as process:
         complete = {name: given.get(name, parameter.default) for name, parameter in declared.items()}
-        upper = {}  # the same request, however its symbols are written
+        upper: dict[str, str] = {}  # the same request, however its symbols and weights are written
         if {"symbol", "strategy"} <= set(declared):
             upper["symbol"] = _preflight(declared, complete).symbol
         elif {"symbols", "weights"} <= set(declared) and declared["weights"].type == "str":
-            upper["symbols"] = _preflight_portfolio(declared, complete)
+            upper = _preflight_portfolio(declared, complete)
         complete.update(upper)
         given.update({name: value for name, value in upper.items() if name in given})
         folder = Path(out if out is not None else setting("BACKGRID_REPORTS")) / _folder_name(path, complete, given)
@@ -122,19 +122,21 @@ def _preflight(declared: Mapping[str, Parameter], complete: Mapping[str, Any]) -
     return request
 
 
-def _preflight_portfolio(declared: Mapping[str, Parameter], complete: Mapping[str, Any]) -> str:
-    """Run the request of a portfolio without a notebook; gives its symbols, upper-cased."""
+def _preflight_portfolio(declared: Mapping[str, Parameter], complete: Mapping[str, Any]) -> dict[str, str]:
+    """Run the request of a portfolio without a notebook; gives its symbols and weights as they are written."""
+    weights = read_weights(complete["weights"])
     asked = {name: complete[name] for name in inspect.signature(fetch_many).parameters if name in complete}
     prices = fetch_many(**asked)
-    wanted = strategy_defaults(get_weighting(complete["weights"])).keys()
+    wanted = strategy_defaults(get_weighting(weights)).keys() if isinstance(weights, str) else set()
     of_any = set().union(*map(strategy_defaults, WEIGHTINGS.values()))
     offered = wanted | {name for name in of_any & declared.keys() if declared[name].default is None}
-    params = select_weighting_params(
-        complete["weights"], **{name: complete[name] for name in complete if name in offered}
-    )
-    taken = inspect.signature(run_portfolio).parameters.keys() - {"prices_by_symbol", "params", "benchmark"}
-    run_portfolio(prices, params=params, **{name: complete[name] for name in complete if name in taken})
-    return " ".join(prices)
+    params = select_weighting_params(weights, **{name: complete[name] for name in complete if name in offered})
+    taken = inspect.signature(run_portfolio).parameters.keys() - {"prices_by_symbol", "params", "benchmark", "weights"}
+    terms = {name: complete[name] for name in complete if name in taken}
+    run_portfolio(prices, weights, params=params, **terms)
+    if not isinstance(weights, str):
+        weights = ", ".join(f"{symbol} {weight!r}" for symbol, weight in weights.items())
+    return {"symbols": " ".join(prices), "weights": weights}
 
 
 def _folder_name(path: Path, complete: Mapping[str, Any], given: Mapping[str, Any]) -> str:

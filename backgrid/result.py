@@ -162,7 +162,14 @@ class BacktestResult:
         """Equity against the benchmark, positions and drawdown, as a matplotlib figure."""
         from backgrid import plot
 
-        return plot.equity_chart(self.equity, self.benchmark, self.positions, self.strategy, self.settings["benchmark"])
+        return plot.equity_chart(
+            self.equity,
+            self.benchmark,
+            self.positions,
+            self.strategy,
+            self.settings["benchmark"],
+            invested=isinstance(self, PortfolioResult),
+        )
 
     def to_json(self) -> str:
         """The whole result as strict JSON: NaN is null, floats and times read back exactly.

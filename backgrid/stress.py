@@ -77,20 +77,28 @@ def stress(result: Run) -> pd.DataFrame:
     that never trades, for one), and where no cost below 1 takes the gain away (an open position that tripled).
     """
     again, settings = again_of(result), result.settings
-    costs = {name: settings[name] for name in COSTS if name in settings}
     rows = {"as run": _row(result), "one bar later": _row(again(delay=1), delay=1)}
     for fill, case in FILLED.items():
         if fill != settings["fill"]:
-            with contextlib.suppress(ParameterError):  # closes alone have no open to be filled at
+            no_open = contextlib.suppress(ParameterError) if fill == "next_open" else contextlib.nullcontext()
+            with no_open:  # closes alone have no open to be filled at
                 rows[case] = _row(again(fill=fill))
-    twice = {name: min(2.0 * cost, LARGEST) if COSTS[name] else 2.0 * cost for name, cost in costs.items()}
-    rows["twice the costs"] = _row(again(**twice))
-    rows["without costs"] = _row(again(**dict.fromkeys(costs, 0.0)))
+    rows["twice the costs"] = _row(again(**twice_the_costs(settings)))
+    rows["without costs"] = _row(again(**{name: 0.0 for name in COSTS if name in settings}))
     even = _break_even(again)
     none = dict.fromkeys(("fees", *SHOWN), math.nan)
     rows[BREAK_EVEN] = {**rows["without costs"], "fill": settings["fill"], **none} if even is None else _row(even)
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("case")
     return table.astype({"delay": "int64", "n_trades": "Int64"})
+
+
+def twice_the_costs(settings: Mapping[str, Any]) -> dict[str, float]:
+    """Every cost of a run doubled, those that are shares of a price kept below 1."""
+    return {
+        name: min(2.0 * settings[name], LARGEST) if below_1 else 2.0 * settings[name]
+        for name, below_1 in COSTS.items()
+        if name in settings
+    }
 
 
 def again_of(result: Run) -> Callable[..., Any]:

@@ -1,7 +1,8 @@
 """Notebook templates: where they are, what parameters they declare, and whether given values fit.
 
 A parameters cell (tag `parameters`) holds literals only, one `name: type = value  # unit or meaning` a line. To
-papermill the name of a parameter is code, so only declared names pass.
+papermill the name of a parameter is code, so only declared names pass. It passes over a line whose type has a bar;
+what may be one of several types is written `name: "str, float" = value`, and a default of None needs no word.
 """
 
 import ast
@@ -151,10 +152,17 @@ def _declared(line: ast.stmt, meanings: Mapping[int, str]) -> tuple[str, Paramet
         value = ast.literal_eval(given)
     except ValueError:
         raise ValueError(f"line {line.lineno} is not 'name: type = literal'") from None
-    kind = ast.unparse(line.annotation) if isinstance(line, ast.AnnAssign) else type(value).__name__
+    kind = _kind(line.annotation) if isinstance(line, ast.AnnAssign) else type(value).__name__
     if kind.removesuffix(" | None") not in NOUNS:
         raise ValueError(f"line {line.lineno}: type {kind} is not one of {', '.join(NOUNS)}")
     return target.id, Parameter(kind, value, meanings.get(line.end_lineno or line.lineno, ""))
+
+
+def _kind(annotation: ast.expr) -> str:
+    """A type as it is written; those of a text, "str, float", as str | float, which papermill does not read."""
+    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
+        return " | ".join(part.strip() for part in annotation.value.split(","))
+    return ast.unparse(annotation)
 
 
 def _comments(source: str) -> dict[int, str]:

@@ -246,11 +246,28 @@ def test_run_writes_strict_json_for_undefined_numbers():
 
 def test_run_prints_every_metric_by_its_label():
     done = backgrid_command("run", "AAPL", *SAMPLE, "-p", "fees", "0.001")
-    lines = done.stdout.splitlines()
+    lines = done.stdout.splitlines()[2:]
     assert [line for line in lines if not line.startswith(" ")] == ["Return", "Risk", "Ratios", "Trades", "Benchmark"]
     for metric in METRICS.values():
         assert sum(line.startswith(f"  {metric.label}  ") for line in lines) == 1
     assert "  Total return                     179.1\u202f%" in lines
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "filled at the next open, no costs are charged"),
+        (["-p", "fees", "0.001", "-p", "fill", "close"], "filled at the close that decided them, 0.1\u202f% a side"),
+        (["-p", "stop_loss", "0.05"], "stop 5\u202f%, filled at the next open, no costs are charged"),
+    ],
+    ids=str,
+)
+def test_run_first_says_what_was_run(words, said):
+    done = backgrid_command("run", "AAPL", *SAMPLE, *words)
+    assert done.stdout.splitlines()[:2] == [
+        "ma_crossover(fast_window=20, slow_window=50) on AAPL, 2019-01-02 to 2024-12-30, 1,509 bars",
+        f"Long AAPL while its 20-bar mean is above its 50-bar mean, {said}",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -317,11 +334,11 @@ def test_run_takes_or_refuses_an_option_given_as_a_parameter(name):
 def test_run_reads_words_as_numbers_and_truth_values(name, word, value, monkeypatch):
     asked = []
 
-    def run_request(request):
+    def backtest_request(request):
         asked.append(request)
         raise ReportError("that is enough")
 
-    monkeypatch.setattr("backgrid.run.run_request", run_request)
+    monkeypatch.setattr("backgrid.run.backtest_request", backtest_request)
     backgrid_command("run", "AAPL", "-p", name, word)
     assert getattr(asked[0], name) == value
 

@@ -154,10 +154,11 @@ def test_title_and_range_name_what_was_run():
 
 def test_sentence_gives_growth_a_year_and_worst_loss_of_both():
     prices, result = run("daily")
-    close, years = prices["Close"], (len(prices) - 1) / 252
-    held = percent((close.iloc[-1] / close.iloc[0]) ** (1 / years) - 1)
+    holding, years = prices["Close"].copy(), (len(prices) - 1) / 252
+    holding.iloc[0] = prices["Open"].iloc[1]  # bought there
+    held = percent((holding.iloc[-1] / holding.iloc[0]) ** (1 / years) - 1)
     ours = percent((result.equity.iloc[-1] / 100_000) ** (1 / years) - 1)
-    losses = [percent((line / line.cummax() - 1).min()) for line in (result.equity, close)]
+    losses = [percent((1 - line / line.cummax()).max()) for line in (result.equity, holding)]
     assert (
         "Long AAPL while its 20-bar mean is above its 50-bar mean, filled at the next open, 0.1 % a side: "
         f"{ours} a year against {held} for holding, at a worst loss of {losses[0]} against {losses[1]}."
@@ -200,6 +201,33 @@ def test_sentence_names_every_cost(costs, said):
     assert said in words(page.summary(run_backtest(plain.random_bars(1), **costs)))
 
 
+@pytest.mark.parametrize(
+    ("orders", "said"),
+    [
+        ({"stop_loss": 0.05}, "stop 5 %"),
+        ({"stop_loss": [0.05] * 120, "take_profit": 0.125}, "stop by bar, take profit 12.5 %"),
+        ({"trailing_stop": 0.1, "leverage": 2.0}, "trailing stop 10 %, leverage 2"),
+        ({"size": 0.5}, "sized to 50 % of the account"),
+        (
+            {"sizing": "volatility", "size": 0.2, "rebalance": "week"},
+            "sized to 20 % volatility a year, rebalanced weekly",
+        ),
+        ({"sizing": "risk", "size": 0.02, "stop_loss": 0.05}, "stop 5 %, sized to 2 % of the account at risk"),
+        ({"sizing": "cash", "size": 5000.0}, "sized to 5,000 in currency"),
+        ({"sizing": "units", "size": 10.0, "whole_units": True}, "sized to 10 units, in whole units"),
+        ({"rebalance": 0.05}, "rebalanced where the weight drifts by more than 5 points"),
+        (
+            {"cash_rate": 0.03, "borrow_rate": 0.015},
+            "interest of 3 % a year, 1.5 % a year for units sold short",
+        ),
+    ],
+    ids=str,
+)
+def test_sentence_names_every_order_away_from_its_default(orders, said):
+    shown = words(page.summary(run_backtest(plain.random_bars(1), **orders)))
+    assert f"{said}, filled at the next open, without costs: " in shown
+
+
 def test_six_numbers_stand_beside_those_of_holding():
     _, result = run("daily")
     held = page.benchmark_metrics(result)
@@ -210,9 +238,9 @@ def test_six_numbers_stand_beside_those_of_holding():
         assert card == words(f"{METRICS[name].label} {ours}{f' holding {theirs}' if name in held else ''}")
 
 
-def test_holding_has_the_metrics_of_buying_at_the_first_close():
+def test_holding_has_the_metrics_of_buying_where_the_run_could_first_trade():
     prices = sample("AAPL")
-    bought = run_backtest(prices, "buy_and_hold", fill="close", risk_free=0.03)
+    bought = run_backtest(prices, "buy_and_hold", risk_free=0.03)
     held = page.benchmark_metrics(run_backtest(prices, risk_free=0.03))
     assert {**bought.metrics, **held, "exposure": 1.0} == pytest.approx(
         {**bought.metrics, "exposure": 1.0}, nan_ok=True
@@ -271,6 +299,43 @@ def test_nothing_beats_what_shows_the_same_number():
             assert not against or ours != theirs or "beat" not in chip, chip
 
 
+def test_gain_that_survives_costs_and_delay_is_said():
+    """Bought at the close for 100, or a bar later for 104, and sold for 130 and 130: at 2 % a side and at 1 %."""
+    prices = course([100.0, 100.0, 104.0, 130.0, 130.0])
+    shown = chips(run_backtest(prices, [0.0, 1.0, 1.0, 0.0, 0.0], fill="close", fees=0.01))
+    twice, later = 1.3 * 0.98 / 1.02 - 1.0, 1.25 * 0.99 / 1.01 - 1.0
+    said = f"total return still {percent(twice)} and {percent(later)}"
+    assert shown[f"survives twice the costs and one bar more delay: {said}"] == "good"
+
+
+@pytest.mark.parametrize(
+    ("close", "fees", "said"),
+    [
+        ([100.0, 100.0, 110.0, 110.0, 110.0], 0.001, "one bar more delay: total return -0.2 %"),
+        ([100.0, 100.0, 103.0, 106.09, 106.09], 0.01, "twice the costs: total return -1.0 %"),
+        ([100.0, 100.0, 104.0, 104.0, 104.0], 0.015, "twice the costs and one bar more delay: total return -2.1 % and"),
+    ],
+)
+def test_gain_that_is_lost_to_costs_or_delay_is_said(close, fees, said):
+    shown = chips(run_backtest(course(close), [0.0, 1.0, 0.0, 0.0, 0.0], fill="close", fees=fees))
+    (chip,) = (text for text in shown if "survive" in text)
+    assert chip.startswith(f"does not survive {said}") and shown[chip] == "bad"
+
+
+def test_without_costs_only_the_delay_is_survived():
+    shown = chips(run_backtest(course([100.0, 100.0, 110.0, 121.0]), "buy_and_hold"))
+    assert [text for text in shown if "surviv" in text] == [
+        "survives one bar more delay: total return still 21.0 %",
+    ]
+
+
+def test_loss_or_interest_or_result_read_from_json_has_nothing_to_survive():
+    read = BacktestResult.from_json(run("daily")[1].to_json())
+    interest = run_backtest(course([100.0] * 5), [0.0] * 5, cash_rate=0.05)
+    for result in (run("one_losing_trade")[1], read, interest):
+        assert not [text for text in chips(result) if "surviv" in text]
+
+
 def test_costs_are_shown_or_missed():
     prices = course([100.0, 100.0, 100.0])
     free = run_backtest(prices, [1.0, 0.0, 0.0], fill="close")
@@ -316,7 +381,7 @@ def test_months_and_years_compound_the_returns_of_their_bars(name):
         for period in ((time.year, time.month), (time.year, 13)):
             grown[period] = grown.get(period, 1.0) * (1.0 + value)
     head, *body = rows(page.monthly_returns(result))
-    assert head == ["Year", *page.MONTHS, "Year"]
+    assert head == ["Year", *page.MONTHS, "Total"]
     assert [row[0] for row in body] == sorted({str(year) for year, _ in grown})
     for year, *cells in body:
         for month, cell in enumerate(cells, start=1):
@@ -354,6 +419,23 @@ def test_many_trades_show_the_best_the_worst_and_all_folded():
     assert len(everything.find("tbody")) == len(result.trades)
     assert everything in list(body.find("details").iter())
     assert body.find("details/summary").text == f"All {len(result.trades)} trades"
+
+
+def test_best_and_worst_are_of_closed_trades_and_share_none():
+    """Of eleven trades and most=10 five and five; where few are closed as many as there are two halves of."""
+    result = run_backtest(course([100.0] * 24), [1.0, 0.0] * 11 + [0.0] * 2)
+    shown = [words("".join(table.find("caption").itertext())) for table in parsed(page.trades(result)).iter("table")]
+    assert shown == ["The 5 best closed trades", "The 5 worst closed trades", "All 11 trades"]
+    few = [table.find("caption").text for table in parsed(page.trades(result, most=3)).iter("table")]
+    assert few == ["The best closed trade", "The worst closed trade", "All 11 trades"]
+
+
+def test_units_and_prices_of_many_fills_are_explained():
+    prices, targets = plain.random_bars(1), [1.0] * 60 + [0.0] * 60
+    said = "All trades; units are all that was bought or sold short in it, prices are means over its fills"
+    rebalanced = run_backtest(prices, targets, rebalance="week")
+    assert parsed(page.trades(rebalanced)).find(".//caption").text == said
+    assert parsed(page.trades(run_backtest(prices, targets))).find(".//caption").text == "All trades"
 
 
 def test_very_many_trades_are_cut_and_say_so():
@@ -401,6 +483,17 @@ def test_parameters_are_all_listed_as_they_were_given():
     assert (listed["strategy"], listed["fast_window"], listed["slow_window"]) == ("ma_crossover", "3", "50")
     assert float(listed["cash"].replace(",", "")) == 1_234_567.0
     assert float(listed["fees"]) == 0.00025
+
+
+def test_lookback_is_listed_with_the_sizing_that_looks():
+    sized = run_backtest(plain.random_bars(1), sizing="volatility", size=0.2)
+    assert ["lookback", "60", page.ORDERS["lookback"][1]] in rows(page.parameters(sized))
+    assert "lookback" not in [row[0] for row in rows(page.parameters(run_backtest(plain.random_bars(1))))]
+
+
+def test_dates_in_tables_are_marked_so_that_they_do_not_break():
+    marked = [mark.text for mark in parsed(page.data(run("daily")[0])).iter("span") if mark.get("class") == "date"]
+    assert marked[:2] == ["2019-01-02", "2024-12-30"]
 
 
 def test_data_names_range_gap_and_notes():
@@ -498,7 +591,6 @@ def test_sentence_says_at_what_cost_nothing_is_earned(close, target, said):
 @pytest.mark.parametrize(
     ("costs", "as_run", "twice"),
     [
-        ({}, "without costs", "twice the costs"),
         ({"fees": 0.00025, "slippage": 0.0005}, "0.075 % a side", "twice the costs: 0.15 % a side"),
         ({"fixed_fee": 2.5}, "2.5 a fill", "twice the costs: 5 a fill"),
     ],
@@ -508,6 +600,23 @@ def test_cases_name_what_is_charged(costs, as_run, twice):
     cases, _ = stressed(course([100.0, 100.0, 110.0, 110.0]), [0.0, 1.0, 0.0, 0.0], {"fill": "close", **costs})
     assert next(iter(cases)) == f"as run: filled at the close that decided them, {as_run}"
     assert twice in cases and "without costs" in cases
+
+
+def test_without_costs_other_costs_are_no_case():
+    cases, _ = stressed(course([100.0, 100.0, 110.0, 110.0]), [0.0, 1.0, 0.0, 0.0], {"fill": "close"})
+    assert next(iter(cases)) == "as run: filled at the close that decided them, without costs"
+    assert not {"twice the costs", "without costs"} & cases.keys()
+    only_shorts = stressed(course([100.0, 100.0, 90.0, 90.0]), [0.0, -1.0, 0.0, 0.0], {"borrow_rate": 0.01})[0]
+    assert {"twice the costs", "without costs"} <= only_shorts.keys()
+
+
+def test_sentence_says_where_the_outcome_jumps():
+    """A cost can decide over a whole unit, and so over a stop: then nothing lies between a gain and a loss."""
+    result = run("daily")[1]
+    terms = result.stress().loc["break-even cost"].copy()
+    assert page._break_even(result, terms).startswith("It earns nothing at ")
+    terms["total_return"] = -0.02
+    assert words(page._break_even(result, terms)) == f"From {words(page._costs(terms, 3))} on it no longer gains."
 
 
 def test_very_small_costs_are_written_out():

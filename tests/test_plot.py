@@ -2,6 +2,7 @@
 
 import functools
 import re
+from pathlib import Path
 from xml.etree import ElementTree
 
 import matplotlib
@@ -267,6 +268,14 @@ def test_positions_are_drawn_where_they_are_held():
     assert colors == [plot.ACCENT, plot.LOSS]
 
 
+def test_what_is_invested_in_several_symbols_has_no_side():
+    positions = pd.Series(np.repeat([1.0, 0.0], 10), index=pd.bdate_range("2023-01-02", periods=20))
+    equity = pd.Series(100.0 + np.arange(20.0), index=positions.index)
+    band = plot.equity_chart(equity, equity, positions, invested=True).axes[1]
+    assert [matplotlib.colors.to_hex(patch.get_facecolor()) for patch in band.patches] == [plot.NEUTRAL]
+    assert [tick.get_text() for tick in band.get_yticklabels()] == ["invested"]
+
+
 def test_signals_stand_at_the_bars_and_prices_of_their_fills():
     _, result = run("daily")
     chart = draw("signals", "daily")
@@ -384,17 +393,37 @@ def test_every_text_of_a_portfolio_lies_within_its_drawing(name, kind):
             assert box.x0 >= -1.0 and box.x1 <= chart.bbox.width + 1.0, text.get_text()
 
 
-@pytest.mark.parametrize("ground", ["#ffffff", "#0f1318"])
-def test_colours_of_series_stand_out_on_a_light_and_on_a_dark_page(ground):
-    """A contrast of 3 is what WCAG 2.1 asks of graphics."""
+def contrast(color, ground):
+    """As WCAG 2.1 computes it, 1 to 21."""
 
     def luminance(color):
         parts = np.array(matplotlib.colors.to_rgb(color))
         return np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722]
 
-    for color in plot.SERIES:
-        low, high = sorted([luminance(color), luminance(ground)])
-        assert (high + 0.05) / (low + 0.05) >= 3.0
+    low, high = sorted([luminance(color), luminance(ground)])
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("ground", ["#ffffff", "#0f1318"])
+def test_colours_of_series_stand_out_on_a_light_and_on_a_dark_page(ground):
+    """A contrast of 3 is what WCAG 2.1 asks of graphics."""
+    assert min(contrast(color, ground) for color in plot.SERIES) >= 3.0
+
+
+def test_colours_of_text_can_be_read_on_a_light_and_on_a_dark_page():
+    """A contrast of 4.5 is what it asks of text."""
+    style = (Path(plot.__file__).parent / "html" / "style.css").read_text(encoding="utf-8")
+    palettes = [
+        dict(re.findall(r"--(\w+): (#\w{6})", rules)) for rules in re.findall(r"\{([^{}]*--page:[^}]*)\}", style)
+    ]
+    assert len(palettes) == 3
+    for palette in palettes:
+        for name in ("ink", "muted", "accent", "neutral", "loss"):
+            assert contrast(palette[name], palette["page"]) >= 4.5, name
+    assert {plot.VARIABLES[color]: color for color in (plot.INK, plot.NEUTRAL)} == {
+        "--ink": palettes[0]["ink"],
+        "--neutral": palettes[0]["neutral"],
+    }
 
 
 DEUTAN = [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]
@@ -484,6 +513,21 @@ def test_bars_show_what_each_symbol_brought_the_best_first():
     assert said(chart) == (
         "B brought most, 1,500, A least, -300.00. Together they brought 1,200, 12.0 % of the starting cash."
     )
+
+
+@pytest.mark.parametrize(
+    ("lost", "words"),
+    [
+        ({"A": -30.0, "B": -10.0}, "A lost most, 30.00, B least, 10.00. Together they lost 40.00, 4.0 %"),
+        ({"A": -30.0, "B": 0.0}, "A lost most, 30.00, B least, 0. Together they lost 30.00, 3.0 %"),
+        ({"A": -30.0, "B": 10.0}, "B brought most, 10.00, A least, -30.00. Together they lost 20.00, 2.0 %"),
+        ({"A": -30.0}, "A lost most, 30.00. Together they lost 30.00, 3.0 %"),
+    ],
+    ids=str,
+)
+def test_losses_are_said_to_be_losses(lost, words):
+    contributions = pd.DataFrame([lost, dict.fromkeys(lost, 0.0)], index=pd.bdate_range("2023-01-02", periods=2))
+    assert said(plot.contributions_chart(contributions, 1000.0)) == f"{words} of the starting cash."
 
 
 def test_lines_show_what_each_symbol_had_brought():

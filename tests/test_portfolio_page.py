@@ -142,7 +142,7 @@ def test_no_symbol_becomes_markup(piece):
         ("bar", "rebalanced at every bar"),
         ("week", "rebalanced every week"),
         ("month", "rebalanced every month"),
-        (0.05, "rebalanced where a weight drifts by more than 5.0 %"),
+        (0.05, "rebalanced where a weight drifts by more than 5 points"),
     ],
 )
 def test_sentence_says_what_is_held_and_when_it_is_rebalanced(rebalance, said):
@@ -180,9 +180,42 @@ def test_two_equal_halves_of_a_profit_are_nothing_to_point_out():
 
 
 def test_alignment_is_pointed_out():
-    assert "calendars differ: bars were left out, see the data" in chips(portfolio("six")[1])
-    assert "calendars differ: bars were left out or carried forward, see the data" in chips(portfolio("carried")[1])
-    assert not [chip for chip in chips(portfolio("many")[1]) if chip.startswith("calendars")]
+    assert "ranges or calendars differ: bars were left out, see the data" in chips(portfolio("six")[1])
+    assert "calendars differ: prices were carried forward, see the data" in chips(portfolio("carried")[1])
+    assert not [chip for chip in chips(portfolio("many")[1]) if " differ: " in chip]
+
+
+def test_ranges_alone_are_no_calendars():
+    prices = random_symbols(2, 60)
+    result = run_portfolio({**prices, "S1": prices["S1"].iloc[20:]}, align="ffill")
+    assert "ranges differ: bars were left out, see the data" in chips(result)
+
+
+@pytest.mark.parametrize(
+    ("weights", "said"),
+    [
+        ({"A": 0.6, "B": 0.4}, "A 60 %, B 40 %, traded where the weights change, filled"),
+        ({"A": 0.125, "B": -0.25}, "A 12.5 %, B -25 %, traded where the weights change, filled"),
+        (pd.Series({"A": 1.0}), "A 100 %, traded where the weights change, filled"),
+    ],
+    ids=str,
+)
+def test_given_weights_are_named(weights, said):
+    shown = words(page.summary(run_portfolio(two([10.0, 11.0, 12.0], [5.0, 5.0, 5.0]), weights)))
+    assert said in shown
+
+
+def test_many_given_weights_are_not_named():
+    result = run_portfolio(random_symbols(7, 30), {f"S{number}": 0.1 for number in range(7)})
+    assert " 7 symbols at given weights, " in words(page.summary(result))
+
+
+def test_portfolio_speaks_of_weights_and_names_its_leverage_and_rates():
+    result = portfolio("long_short")[1]
+    orders = "rebalanced every week, leverage 2, interest of 1 % a year, 3 % a year for units sold short, filled at"
+    assert orders in words(page.summary(result))
+    assert words(page.stress(result)).startswith("The same weights on other terms")
+    assert "signals" not in words(page.stress(result) + page.parameters(result))
 
 
 def test_data_chip_counts_adjusted_symbols_and_notes():
@@ -236,6 +269,13 @@ def test_trades_of_a_portfolio_name_their_symbol():
     head, *body = rows(page.trades(result))
     assert head[0] == "Symbol" and [row[0] for row in body] == ["A", "B"]
     assert "Symbol" not in rows(page.trades(run_backtest(course([10.0, 11.0]), "buy_and_hold")))[0]
+
+
+def test_trades_that_are_all_open_are_one_table():
+    result = run_portfolio(random_symbols(12, 30), "equal_weight")
+    (table,) = parsed(page.trades(result)).iter("table")
+    assert table.find("caption").text.startswith("All 12 trades; units are all that was bought or sold short in it, ")
+    assert len(table.find("tbody")) == 12
 
 
 def test_parameters_name_the_weighting_its_rhythm_and_its_terms():

@@ -6,6 +6,7 @@ import json
 import re
 
 import nbformat
+import papermill
 import pytest
 from test_report import FILES, THE_SAME, Page, bytes_of, listing, run_elsewhere
 
@@ -13,7 +14,7 @@ from backgrid.data import fetch_many
 from backgrid.errors import DataFetchError, ParameterError, PricesError
 from backgrid.portfolio import run_portfolio
 from backgrid.report import run_report
-from backgrid.result import PortfolioResult
+from backgrid.result import RESULT_TYPE, BacktestResult, PortfolioResult
 from backgrid.templates import find_template, list_templates, read_parameters
 
 TEMPLATE = find_template("report_portfolio").resolve()
@@ -140,6 +141,48 @@ def test_plain_papermill_gives_the_same_cells_and_outputs(tmp_path):
     assert content(tmp_path / "out.ipynb") == content(finished().path / "report.ipynb")
 
 
+def test_plain_papermill_takes_every_parameter_as_a_word(tmp_path):
+    """Declared so that papermill reads them all: it warns of none, and the run goes through."""
+    words = {"symbols": FIVE, "weights": "top_momentum", "window": 20, "top": 2, "rebalance": "week"}
+    given = [word for name, value in words.items() for word in ("-p", name, str(value))]
+    done = run_elsewhere(tmp_path, "papermill", str(TEMPLATE), "out.ipynb", "-k", "python3", *given)
+    assert done.returncode == 0, done.stderr
+    assert "unknown parameter" not in done.stderr
+    cells = nbformat.read(tmp_path / "out.ipynb", as_version=4).cells
+    recorded = [output["data"][RESULT_TYPE] for output in cells[-1].outputs if RESULT_TYPE in output.get("data", {})]
+    result = BacktestResult.from_json("".join(recorded[0]))
+    assert (result.strategy, result.params) == ("top_momentum", {"window": 20, "top": 2})
+    assert result.settings["rebalance"] == "week"
+
+
+@pytest.mark.parametrize("name", ["report_backtest", "report_portfolio"])
+def test_papermill_reads_every_parameter_that_is_declared(name):
+    read = papermill.inspect_notebook(str(find_template(name)))
+    assert {each["inferred_type_name"].replace(", ", " | ") for each in read.values()} <= {
+        *("str", "int", "float", "bool", "str | float | None")
+    }
+    assert read.keys() == read_parameters(find_template(name)).keys()
+
+
+@pytest.mark.parametrize("weights", ["NVDA 0.4, AAPL 0.6", " nvda .4,aapl 0.60 "])
+def test_weights_may_be_given_as_text(no_run, tmp_path, weights):
+    folder = run_report("report_portfolio", {"symbols": "AAPL NVDA", "weights": weights}, out=tmp_path).path.name
+    assert re.fullmatch(r"AAPL_NVDA_NVDA_0.4_AAPL_0.6_[0-9a-f]{10}", folder)
+    assert no_run == [{"symbols": "AAPL NVDA", "weights": "NVDA 0.4, AAPL 0.6"}]
+
+
+def test_report_of_given_weights_is_that_of_the_run(tmp_path):
+    request = {"symbols": "AAPL NVDA", "weights": "AAPL 0.6, NVDA -0.4", "borrow_rate": 0.02}
+    expected = run_portfolio(
+        fetch_many("AAPL NVDA", source="sample"),
+        {"AAPL": 0.6, "NVDA": -0.4},
+        rebalance="month",
+        fees=0.001,
+        borrow_rate=0.02,
+    )
+    assert run_report("report_portfolio", request, out=tmp_path).result == expected
+
+
 @pytest.mark.parametrize("symbols", ["AAPL NVDA", "aapl, nvda", " AAPL,NVDA "])
 def test_request_is_the_same_however_its_symbols_are_written(no_run, tmp_path, symbols):
     folder = run_report("report_portfolio", {"symbols": symbols}, out=tmp_path).path.name
@@ -187,6 +230,13 @@ def test_many_symbols_leave_room_for_weights_and_hash(no_run, tmp_path, bars):
         ({"symbol": "AAPL"}, ParameterError, "did you mean 'symbols'"),
         ({"weights": "equal_wieght"}, ParameterError, "did you mean 'equal_weight'"),
         ({"lookback": 5}, ParameterError, "equal_weight has no parameter 'lookback'"),
+        ({"weights": "AAPL 0.6, NVDA 0.4", "top": 2}, ParameterError, "weights that are given have no parameter 'top'"),
+        ({"weights": "AAPL 0.6, NVDA"}, ParameterError, "or such as 'AAPL 0.6, NVDA 0.4', got 'AAPL 0.6, NVDA'"),
+        ({"weights": "AAPL 0.6, MSFT 0.4"}, ParameterError, "no prices were given for 'MSFT'"),
+        ({"weights": "AAPL 0.6, aapl 0.4"}, ParameterError, "AAPL stands twice"),
+        ({"weights": "AAPL 0.6, NVDA 0.6"}, ParameterError, "above the leverage 1"),
+        ({"weights": "AAPL nan"}, ParameterError, "got 'AAPL nan'"),
+        ({"weights": ""}, ParameterError, "or such as 'AAPL 0.6, NVDA 0.4', got ''"),
         ({"weights": "top_momentum", "top": 7}, ParameterError, "top must be a whole number from 1 to the 6 symbols"),
         ({"weights": "top_momentum", "window": 10**6}, PricesError, "top_momentum gave no weight"),
         ({"rebalance": "year"}, ParameterError, "unknown rebalance 'year'"),

@@ -270,6 +270,18 @@ def test_only_settings_metrics_and_again_are_needed():
     assert table.loc[EVEN, "fees"] == pytest.approx(0.0005, rel=5e-6)
 
 
+def test_only_a_missing_open_is_passed_over(rise):
+    result = run_backtest(rise, [1.0, 0.0, 0.0, 0.0])
+
+    def again(**terms):
+        if terms.get("fill") == "close":
+            raise ParameterError("no close today")
+        return result.again(**terms)
+
+    with pytest.raises(ParameterError, match="no close today"):
+        dataclasses.replace(result, again=again).stress()
+
+
 def test_an_error_of_the_run_itself_is_not_taken_for_a_missing_open(rise):
     def broken(**terms):
         raise ParameterError("the prices are gone")

@@ -106,6 +106,7 @@ def test_declaration_has_type_default_and_meaning(template):
         "note: str = '# no comment'\n"
         "limit: int | None = None  # bars, none for all\n"
         "rhythm: str | float = 0.5  # a word or a fraction\n"
+        "drift: 'str, float, None' = 0.5  # as papermill reads it\n"
         "plain = True  # without a type"
     )
     assert read_parameters(template(source)) == {
@@ -115,6 +116,7 @@ def test_declaration_has_type_default_and_meaning(template):
         "note": Parameter("str", "# no comment", ""),
         "limit": Parameter("int | None", None, "bars, none for all"),
         "rhythm": Parameter("str | float", 0.5, "a word or a fraction"),
+        "drift": Parameter("str | float | None", 0.5, "as papermill reads it"),
         "plain": Parameter("bool", True, "without a type"),
     }
 
@@ -136,6 +138,8 @@ def test_source_may_be_written_as_lines(template):
         "a, b = 1, 2",
         "a: set = {1}",
         "a: int | str = 1",
+        "a: 'int, str' = 1",
+        "a: 'open()' = 1",
         "a: float = 'open",
         "a: list = [1,",
         "  a: int = 1\n b: int = 2",
