@@ -147,10 +147,11 @@ def simulate(open_, high, low, close, target, scale, due, stops, timing, sizing,
             if wanted * barred <= 0.0:
                 barred = 0.0
             if not changed and held != 0.0:
-                value = equity[decided] if decided < t else account + held * close[t]
-                weight = wanted * scale[decided]
-                drift = abs(held * close[decided] / value - min(max(weight, -terms.leverage), terms.leverage))
-                changed = due[decided] or drift > terms.band
+                changed = due[decided]
+                if terms.band < np.inf:
+                    value = equity[decided] if decided < t else account + held * close[t]
+                    weight = min(max(wanted * scale[decided], -terms.leverage), terms.leverage)
+                    changed = changed or abs(held * close[decided] / value - weight) > terms.band
             if changed and barred == 0.0:
                 price = open_[t] if timing == NEXT_OPEN else close[t]
                 if wanted * held <= 0.0 and held != 0.0:

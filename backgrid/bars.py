@@ -254,7 +254,8 @@ def infer_periods_per_year(index: pd.DatetimeIndex) -> int:
         return 52
     if gap > 1.5 and gaps.size > 3 and gaps[0] > DAY:
         return round(365 / gap)
-    weekends = np.bincount((days + 3).astype(np.int32) % 7, minlength=7)[5:]
+    since_monday = days + 3 - (days + 3) // 7 * 7  # NumPy divides faster than it takes remainders
+    weekends = np.bincount(since_monday, minlength=7)[5:]
     sessions = 365 if weekends.min() > 0.05 * days.size else 252  # Sundays alone are a working day somewhere
     if gap >= 1.0:
         return sessions

@@ -177,9 +177,10 @@ def _run(
     """One simulation; with a delay, whatever was decided at a close is acted upon so many bars later."""
     stops, columns = stops_of(given, bars), columns_of(bars)
     scale, close = scale_of(settings, columns[3], stops), columns[3]
+    known = settings["sizing"] in ("fraction", "units", "cash")  # on every bar
     equity, units, fills, financing = _kernels.simulate(
         *columns,
-        later(np.where(np.isnan(scale), 0.0, asked.target), delay, 0.0),
+        later(asked.target if known else np.where(np.isnan(scale), 0.0, asked.target), delay, 0.0),
         later(scale, delay, 0.0),
         later(due_bars(settings["rebalance"], bars.index), delay, False),
         later(stops, delay, np.nan),
@@ -198,9 +199,8 @@ def _run(
         strategy=asked.name,
         params=asked.params,
         settings=settings,
-        equity=pd.Series(equity, index=bars.index, name="equity", copy=False),
-        positions=pd.Series(positions, index=bars.index, name="positions", copy=False),
-        benchmark=pd.Series(settings["cash"] * held, index=bars.index, name="benchmark", copy=False),
+        index=bars.index,
+        curves=np.array([equity, positions, settings["cash"] * held]),
         booked=trades,
         metrics=measure(equity, positions, fills, trades, held, financing, settings),
         hashed=functools.partial(hash_bars, bars),
@@ -330,8 +330,7 @@ def _checked_target(
     """Target positions as a fresh array with NaN as flat, or an error naming the first offending bar."""
     if isinstance(signals, pd.DataFrame):
         raise ParameterError(f"{name}: target positions must be one column, got a DataFrame")
-    labelled = isinstance(signals, pd.Series) and not signals.index.equals(pd.RangeIndex(len(index)))
-    if labelled and not _in_nanoseconds(signals.index).equals(index):
+    if isinstance(signals, pd.Series) and not _on_these_bars(signals.index, index):
         raise ParameterError(f"{name}: the index of the target positions is not that of the prices")
     try:
         array = signals.to_numpy() if isinstance(signals, pd.Series) else np.asarray(signals)
@@ -344,9 +343,10 @@ def _checked_target(
     except (TypeError, ValueError):
         raise ParameterError(f"{name}: target positions must be numbers, got {shown(signals)}") from None
     missing = np.isnan(target)
-    outside = np.flatnonzero(~missing & ~(np.abs(target) <= most * (1.0 + ROUNDING)))
-    if outside.size:
-        at, span = int(outside[0]), f"[-{most:g}, {most:g}]"
+    target[missing] = 0.0
+    outside = np.abs(target) > most
+    if outside.any() and np.abs(target).max() > most * (1.0 + ROUNDING):
+        at, span = int((np.abs(target) > most * (1.0 + ROUNDING)).argmax()), f"[-{most:g}, {most:g}]"
         raise ParameterError(f"{name}: target position {target[at]:.6g} on {bar_text(index, at)} is not in {span}")
     if missing.all():
         windows = ", ".join(f"{key}={shown(value)}" for key, value in (params or {}).items())
@@ -354,12 +354,14 @@ def _checked_target(
             f"{name} gave no signal in {len(index)} bars{f' ({windows})' if windows else ''}: "
             "give it more bars or shorter windows"
         )
-    target[missing] = 0.0
-    return np.clip(target, -most, most)
+    return np.clip(target, -most, most) if outside.any() else target
 
 
-def _in_nanoseconds(index: pd.Index) -> pd.Index:
-    return index.as_unit("ns") if isinstance(index, pd.DatetimeIndex) else index
+def _on_these_bars(labels: pd.Index, index: pd.DatetimeIndex) -> bool:
+    """Whether a Series has the dates of the bars, or no labels but places."""
+    if isinstance(labels, pd.DatetimeIndex):
+        return labels.as_unit("ns").equals(index)
+    return labels.equals(pd.RangeIndex(len(index)))
 
 
 def _floats(array: np.ndarray) -> np.ndarray:

@@ -107,8 +107,9 @@ def calculate_metrics(**series: Any) -> dict[str, float | int]:
     }
     values = {}
     for name, entry in METRICS.items():
-        values[name] = entry.function(*[known[a] for a in entry.arguments])
-        known.setdefault(name, values[name])
+        values[name] = value = entry.function(*map(known.__getitem__, entry.arguments))
+        if name not in series:
+            known[name] = value
     return values
 
 

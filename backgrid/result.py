@@ -51,6 +51,8 @@ class BacktestResult:
         Share of the equity in the market at each close, negative for short. [fraction of equity]
     benchmark : Series, shape (n_bars,)
         The starting cash in the benchmark, from where the run could first trade on, without costs. [currency]
+    index, curves : DatetimeIndex, ndarray of shape (3, n_bars)
+        What equity, positions and benchmark are made of when they are asked for.
     booked : ndarray, shape (n_trades, 8)
         What `trades` is made of: its columns BOOKED, exit_reason as a place in EXIT_REASONS.
     metrics : dict
@@ -71,21 +73,37 @@ class BacktestResult:
     strategy: str
     params: dict[str, Any]
     settings: dict[str, Any]
-    equity: pd.Series
-    positions: pd.Series
-    benchmark: pd.Series
+    index: pd.DatetimeIndex
+    curves: np.ndarray
     booked: np.ndarray
     metrics: dict[str, float | int]
     hashed: Callable[[], str]
     again: Callable[..., "BacktestResult"] | None = None
 
     def __post_init__(self) -> None:
-        for array in (self.booked, *(getattr(self, name).array for name in CURVES)):
-            np.asarray(array).flags.writeable = False
+        self.booked.flags.writeable = self.curves.flags.writeable = False
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+        self.__dict__.update({name: value for name, value in state.items() if name not in CURVES})
         self.__post_init__()  # what was pickled can be written again
+
+    @functools.cached_property
+    def equity(self) -> pd.Series:
+        """Account value at each close. [currency]"""
+        return self._curve("equity")
+
+    @functools.cached_property
+    def positions(self) -> pd.Series:
+        """Share of the equity in the market at each close. [fraction of equity]"""
+        return self._curve("positions")
+
+    @functools.cached_property
+    def benchmark(self) -> pd.Series:
+        """The starting cash in the benchmark. [currency]"""
+        return self._curve("benchmark")
+
+    def _curve(self, name: str) -> pd.Series:
+        return pd.Series(self.curves[CURVES.index(name)], index=self.index, name=name, copy=False)
 
     @property
     def trades(self) -> pd.DataFrame:
@@ -221,7 +239,8 @@ class BacktestResult:
         return dict(
             **{name: body[name] for name in ("symbol", "data", "strategy", "params", "settings")},
             hashed=functools.partial(str, body["prices_hash"]),
-            **{n: pd.Series(body[n], index=index, name=n, dtype=float) for n in CURVES},
+            index=index,
+            curves=np.array([body[name] for name in CURVES], dtype=float),
             booked=np.array([booked[name] for name in BOOKED], dtype=float).T.reshape(-1, len(BOOKED)),
             metrics={name: math.nan if value is None else value for name, value in body["metrics"].items()},
         )
@@ -303,7 +322,7 @@ class PortfolioResult(BacktestResult):
     @classmethod
     def _fields(cls, body: dict[str, Any]) -> dict[str, Any]:
         fields = super()._fields(body)
-        index, symbols = fields["equity"].index, list(body["weights"])
+        index, symbols = fields["index"], list(body["weights"])
         places = [symbols.index(symbol) for symbol in body["trades"]["symbol"]]
         by_bar = {name: pd.DataFrame(body[name], index=index, dtype=float) for name in ("weights", "contributions")}
         by_symbol = pd.DataFrame(body["by_symbol"], index=pd.Index(symbols, name="symbol"))

@@ -30,6 +30,8 @@ from backgrid.indicators import (
 )
 from backgrid.indicators import macd as macd_lines
 
+PLAIN = (bool, int, float, str, np.generic, type(None))  # parameters that cannot be changed in place
+
 
 def ma_crossover(prices: pd.DataFrame, *, fast_window: int = 20, slow_window: int = 50) -> pd.Series:
     """Long while the fast mean is above the slow mean, else flat.
@@ -393,7 +395,8 @@ def complete_params(function: Callable, params: Mapping[str, Any] | None) -> dic
             hint = did_you_mean(str(name)[:40], defaults)
             raise ParameterError(f"{function_name(function)} has no parameter {shown(name)}{hint}")
         _check_type(name, value, defaults[name])
-    return copy.deepcopy({**defaults, **(params or {})})
+    complete = {**defaults, **(params or {})}
+    return {name: value if isinstance(value, PLAIN) else copy.deepcopy(value) for name, value in complete.items()}
 
 
 def select_params(strategy: str, **offered: Any) -> dict[str, Any]:

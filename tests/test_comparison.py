@@ -102,7 +102,7 @@ def test_nothing_is_identical_that_the_results_call_different(crossover, aapl):
         dataclasses.replace(ours, symbol="MSFT"),
         dataclasses.replace(ours, data={**ours.data, "notes": ["another note"]}),
         dataclasses.replace(ours, hashed=lambda: "0"),
-        dataclasses.replace(ours, equity=ours.equity * (1.0 + 2e-16)),
+        dataclasses.replace(ours, curves=ours.curves * (1.0 + 2e-16)),
         dataclasses.replace(ours, metrics={**ours.metrics, "sharpe": math.nan}),
     ]
     for other in others:
@@ -435,7 +435,7 @@ def test_text_names_the_largest_differences_of_metrics(run):
 
 def test_difference_of_the_last_bit_is_shown_to_the_last_digit(run):
     ours = run()
-    theirs = dataclasses.replace(ours, equity=ours.equity * (1.0 + 2.0**-52))
+    theirs = dataclasses.replace(ours, curves=ours.curves * (1.0 + 2.0**-52))
     assert "equity: 10000.0 against 10000.000000000002;" in f"{ours.compare(theirs)!r};".replace(">;", ";")
 
 

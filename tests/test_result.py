@@ -108,8 +108,14 @@ def refuse(constant):
 
 def test_json_is_strict_and_holds_every_field(result):
     body = json.loads(result.to_json(), parse_constant=refuse)
-    names = {field.name for field in dataclasses.fields(BacktestResult)} - {"booked", "again", "hashed"}
-    assert names | {"trades", "time", "prices_hash"} <= set(body)
+    names = {field.name for field in dataclasses.fields(BacktestResult)} - {
+        "booked",
+        "again",
+        "hashed",
+        "index",
+        "curves",
+    }
+    assert names | {"trades", "time", "prices_hash", "equity", "positions", "benchmark"} <= set(body)
     assert body["equity"] == result.equity.tolist() and list(body["metrics"]) == list(result.metrics)
     assert list(body["trades"]) == TRADES and body["time"][0] == "2023-01-03T00:00:00"
 
@@ -203,7 +209,7 @@ def test_anything_else_is_different(aapl, result):
         run_backtest(aapl, params={"fast_window": 5, "slow_window": 20}, fees=0.0011),
         run_backtest(aapl[1:], params={"fast_window": 5, "slow_window": 20}, fees=0.001),
         dataclasses.replace(result, symbol="MSFT"),
-        dataclasses.replace(result, equity=result.equity * (1.0 + 2e-16)),
+        dataclasses.replace(result, curves=result.curves * (1.0 + 2e-16)),
         result.to_json(),
         None,
     ]
