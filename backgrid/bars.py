@@ -17,6 +17,7 @@ INTERVALS = ("1m", "2m", "5m", "15m", "30m", "60m", "90m", "1h", "1d", "5d", "1w
 SYMBOL = re.compile(r"\^?[A-Z0-9]+(?:[.=-][A-Z0-9]+)*", re.ASCII)
 SYMBOL_LENGTH = 20
 DAY = 86_400 * 10**9  # nanoseconds
+EAGER = int(pd.__version__.split(".")[0]) < 3  # pandas 3 copies where a copy is written, and hands out read-only views
 
 
 # ---- what may be asked for -------------------------------------------------------------------------------------------
@@ -119,7 +120,9 @@ def check_prices(prices: pd.DataFrame | pd.Series) -> pd.DataFrame:
     index = check_index(frame.index)
     names = frame.columns.tolist()
     known = tuple(name for name in (*PRICE_COLUMNS, "Volume") if name in names)
-    values = np.array(frame.to_numpy(), order="F") if known == tuple(names) else np.empty(0)
+    values = frame.to_numpy() if known == tuple(names) else np.empty(0)
+    if EAGER or not values.flags.writeable:  # a view of what the caller may change
+        values = np.array(values, order="F")
     if values.dtype != np.float64 or not values.size:
         plain = frame.copy(deep=False)
         plain.attrs = {}  # pandas would copy them deeply at every access to a column

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from backgrid.bars import EAGER
 from backgrid.errors import ParameterError, did_you_mean, shown
 from backgrid.indicators import (
     above,
@@ -414,7 +415,8 @@ def select_params(strategy: str, **offered: Any) -> dict[str, Any]:
 
 def call_strategy(function: Callable, bars: pd.DataFrame, params: Mapping[str, Any]) -> Any:
     """What the strategy returns for a copy of these prices, so that it cannot change the caller's."""
-    return function(bars["Close"].copy() if first_parameter(function) == "close" else bars.copy(), **params)
+    given = bars["Close"] if first_parameter(function) == "close" else bars
+    return function(given.copy(deep=EAGER), **params)
 
 
 def first_parameter(function: Callable) -> str:
