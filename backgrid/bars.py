@@ -68,6 +68,16 @@ def check_date(value: Any, name: str = "the value") -> dt.date | None:
     raise ParameterError(f"{name} must be a date such as 2023-12-31, got {shown(value)}")
 
 
+def float_of(value: Any) -> float:
+    """A number as float, NaN for what is none, infinity for an int of 400 digits."""
+    if not isinstance(value, (int, float, np.integer, np.floating)) or isinstance(value, bool):
+        return float("nan")
+    try:
+        return float(value)
+    except OverflowError:
+        return float("inf")
+
+
 def span_text(first: dt.date | None, last: dt.date | None) -> str:
     """A range as messages show it."""
     return f"{first or 'first bar'}..{last or 'last bar'}"

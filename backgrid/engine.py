@@ -234,7 +234,6 @@ def check_changes(given: Mapping[str, Any], changed: Mapping[str, Any], delay: A
 
 def _settings(bars: pd.DataFrame, given: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments checked, and as a result shows them."""
-    benchmark = given["benchmark"]
     return {
         "fill": check_fill(given["fill"], bars),
         **check_costs(**{name: given[name] for name in COSTS}),
@@ -243,7 +242,7 @@ def _settings(bars: pd.DataFrame, given: Mapping[str, Any]) -> dict[str, Any]:
         "rebalance": check_rebalance(given["rebalance"], given["sizing"]),
         "periods_per_year": check_periods(given["periods_per_year"], bars.index),
         **{name: check_stop(name, given[name]) for name in STOPS},
-        "benchmark": "holding" if benchmark is None else str(getattr(benchmark, "attrs", {}).get("symbol", "given")),
+        "benchmark": benchmark_name(given["benchmark"], "holding"),
     }
 
 
@@ -378,6 +377,11 @@ def holding(open_: np.ndarray, close: np.ndarray, fill: str) -> np.ndarray:
     first = 0 if fill == "close" else 1
     paid = open_[1] if fill == "next_open" else close[first]
     return np.concatenate([np.ones_like(close[:first]), close[first:] / paid])
+
+
+def benchmark_name(benchmark: Any, usual: str) -> str:
+    """What a result calls what it is compared with."""
+    return usual if benchmark is None else str(getattr(benchmark, "attrs", {}).get("symbol", "given"))
 
 
 def held_benchmark(benchmark: Any, index: pd.DatetimeIndex, fill: str) -> np.ndarray:

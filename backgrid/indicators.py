@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from backgrid import _kernels
+from backgrid.bars import float_of
 from backgrid.errors import ParameterError, PricesError, shown
 
 
@@ -457,11 +458,7 @@ def check_fast_below_slow(fast_window: Any, slow_window: Any) -> tuple[int, int]
 
 def check_number(name: str, value: Any) -> float:
     """A finite number as float, or ParameterError naming the parameter."""
-    given = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    try:
-        number = float(value) if given else math.nan
-    except OverflowError:  # an int of 400 digits
-        number = math.inf
+    number = float_of(value)
     if not math.isfinite(number):
         raise ParameterError(f"{name} must be a finite number, got {shown(value)} ({type(value).__name__})")
     return number

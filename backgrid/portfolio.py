@@ -16,6 +16,7 @@ from backgrid.engine import (
     DATA_FACTS,
     ROUNDING,
     Asked,
+    benchmark_name,
     check_changes,
     check_range_of_floats,
     equity_before,
@@ -173,8 +174,6 @@ def _run(panel: Panel, asked: Asked, given: Mapping[str, Any], delay: int = 0) -
         held = holding(open_, close, settings["fill"]).mean(axis=1)
     else:
         held = held_benchmark(benchmark, panel.index, settings["fill"])
-    named = getattr(benchmark, "attrs", {}).get("symbol", "given")
-    settings["benchmark"] = "holding equal parts" if benchmark is None else str(named)
     symbols = list(panel.frames)
     contributions = _contributions(units, close, fills, terms.borrow_rate)
 
@@ -220,6 +219,7 @@ def _settings(panel: Panel, given: Mapping[str, Any]) -> dict[str, Any]:
         "rebalance": check_rebalance(given["rebalance"], "fraction"),
         "align": given["align"],
         "periods_per_year": check_periods(given["periods_per_year"], panel.index),
+        "benchmark": benchmark_name(given["benchmark"], "holding equal parts"),
     }
 
 

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Set
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -113,11 +113,8 @@ def _preflight(declared: Mapping[str, Parameter], complete: Mapping[str, Any]) -
     """Run the request without a notebook: whatever is wrong with it shows here, in milliseconds."""
     fields = {name: value for name, value in complete.items() if name in BacktestRequest.model_fields}
     request = build_request(**fields)
-    wanted = strategy_defaults(get_strategy(request.strategy.value)).keys()
-    left_to_strategies = {name for name, parameter in declared.items() if parameter.default is None} - fields.keys()
-    of_any = set().union(*map(strategy_defaults, STRATEGIES.values()))  # what else a template declares is its own
-    offered = wanted | (left_to_strategies & of_any)
-    params = select_params(request.strategy.value, **{name: complete[name] for name in complete if name in offered})
+    own = strategy_defaults(get_strategy(request.strategy.value)).keys()
+    params = select_params(request.strategy.value, **_offered(declared, complete, own, STRATEGIES, fields.keys()))
     backtest_request(request.model_copy(update={"params": {**params, **request.params}}))
     return request
 
@@ -127,16 +124,27 @@ def _preflight_portfolio(declared: Mapping[str, Parameter], complete: Mapping[st
     weights = read_weights(complete["weights"])
     asked = {name: complete[name] for name in inspect.signature(fetch_many).parameters if name in complete}
     prices = fetch_many(**asked)
-    wanted = strategy_defaults(get_weighting(weights)).keys() if isinstance(weights, str) else set()
-    of_any = set().union(*map(strategy_defaults, WEIGHTINGS.values()))
-    offered = wanted | {name for name in of_any & declared.keys() if declared[name].default is None}
-    params = select_weighting_params(weights, **{name: complete[name] for name in complete if name in offered})
+    own = strategy_defaults(get_weighting(weights)).keys() if isinstance(weights, str) else set()
+    params = select_weighting_params(weights, **_offered(declared, complete, own, WEIGHTINGS))
     taken = inspect.signature(run_portfolio).parameters.keys() - {"prices_by_symbol", "params", "benchmark", "weights"}
     terms = {name: complete[name] for name in complete if name in taken}
     run_portfolio(prices, weights, params=params, **terms)
     if not isinstance(weights, str):
         weights = ", ".join(f"{symbol} {weight!r}" for symbol, weight in weights.items())
     return {"symbols": " ".join(prices), "weights": weights}
+
+
+def _offered(
+    declared: Mapping[str, Parameter],
+    complete: Mapping[str, Any],
+    own: Set[str],
+    registry: Mapping[str, Callable],
+    taken: Set[str] = frozenset(),
+) -> dict[str, Any]:
+    """Parameters of the chosen function, and of others where the template leaves them open; the rest are its own."""
+    of_any = set().union(*map(strategy_defaults, registry.values())) - taken
+    left_open = {name for name in of_any & declared.keys() if declared[name].default is None}
+    return {name: value for name, value in complete.items() if name in own or name in left_open}
 
 
 def _folder_name(path: Path, complete: Mapping[str, Any], given: Mapping[str, Any]) -> str:

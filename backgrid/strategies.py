@@ -408,8 +408,13 @@ def select_params(strategy: str, **offered: Any) -> dict[str, Any]:
     ParameterError
         For a value that the strategy has no parameter for, or of another type than its default.
     """
+    return given_params(get_strategy(strategy), offered)
+
+
+def given_params(function: Callable, offered: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that are not None, after the check of `complete_params`."""
     given = {name: value for name, value in offered.items() if value is not None}
-    complete_params(get_strategy(strategy), given)
+    complete_params(function, given)
     return given
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from backgrid import _kernels
-from backgrid.bars import infer_periods_per_year
+from backgrid.bars import float_of, infer_periods_per_year
 from backgrid.errors import ParameterError, did_you_mean, shown
 from backgrid.metrics import cash_return, rolling_std
 
@@ -111,11 +111,7 @@ def check_periods(periods_per_year: Any, index: pd.DatetimeIndex) -> float:
 
 def check_number(name: str, value: Any, least: float, most: float = np.inf, *, open_below: bool = False) -> float:
     """A finite number in [least, most), or in (least, most)."""
-    good = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    try:
-        number = float(value) if good else np.nan
-    except OverflowError:  # an int of 400 digits
-        number = np.inf
+    number = float_of(value)
     if not least <= number < min(most, LARGEST) or (open_below and number == least):
         bounds = f"{'above' if open_below else 'at least'} {least:g}" + (
             "" if most == np.inf else f" and below {most:g}"

@@ -16,7 +16,7 @@ from backgrid.bars import check_symbol
 from backgrid.errors import ParameterError, did_you_mean, shown
 from backgrid.indicators import check_window
 from backgrid.metrics import rolling_std
-from backgrid.strategies import complete_params, strategy_defaults
+from backgrid.strategies import given_params, strategy_defaults
 
 
 def equal_weight(closes: pd.DataFrame) -> pd.DataFrame:
@@ -178,13 +178,12 @@ def select_weighting_params(weighting: str | Mapping[str, float], **offered: Any
     ParameterError
         If there is no such weighting, or for a value that it has no parameter for, or of another type than its default.
     """
-    given = {name: value for name, value in offered.items() if value is not None}
-    if not isinstance(weighting, str):
-        if given:
-            raise ParameterError(f"weights that are given have no parameter {min(given)!r}")
-        return {}
-    complete_params(get_weighting(weighting), given)
-    return given
+    if isinstance(weighting, str):
+        return given_params(get_weighting(weighting), offered)
+    refused = [name for name, value in offered.items() if value is not None]
+    if refused:
+        raise ParameterError(f"weights that are given have no parameter {min(refused)!r}")
+    return {}
 
 
 def describe_weighting(name: str, params: Mapping[str, Any], symbols: str) -> tuple[str, str]:

@@ -1,5 +1,6 @@
 """What the tests share: small bars, the sample prices, and folders of their own."""
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -44,3 +45,29 @@ def bars():
 def aapl():
     """AAPL 2023: 250 real daily bars."""
     return fetch_ohlcv("AAPL", "2023-01-01", "2023-12-31", source="sample")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A cache folder of the test's own, which does not exist yet."""
+    monkeypatch.setenv("BACKGRID_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def no_kernel(monkeypatch):
+    """A kernel that starts fails the test."""
+    monkeypatch.setattr("papermill.execute_notebook", lambda *_, **__: pytest.fail("a kernel was started"))
+
+
+@pytest.fixture
+def no_run(monkeypatch):
+    """Notebooks come back as if they had been run and had nothing to show; gives what they were to be run with."""
+    asked = []
+
+    def execute_notebook(path, output, parameters, **_):
+        asked.append(parameters)
+        return nbformat.read(path, as_version=4)
+
+    monkeypatch.setattr("papermill.execute_notebook", execute_notebook)
+    return asked

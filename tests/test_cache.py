@@ -22,17 +22,11 @@ from backgrid import cache, errors
 from backgrid.bars import hash_bars
 from backgrid.data import fetch_ohlcv
 
+pytestmark = pytest.mark.usefixtures("folder")
 RANGE = (dt.date(2023, 1, 1), dt.date(2023, 1, 31))
 YEAR = (dt.date(2023, 1, 1), dt.date(2023, 12, 31))
 NOTES = ["dropped the last bar"]
 LEGAL = ["AAPL", "^GSPC", "BRK-B", "EURUSD=X", "ES=F", "005930.KS", "BTC-USD", "BF.B"]
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    """A cache folder of the test's own, which does not exist yet."""
-    monkeypatch.setenv("BACKGRID_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
 
 
 @pytest.fixture

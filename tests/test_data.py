@@ -14,16 +14,10 @@ from backgrid.cache import load_snapshot
 from backgrid.data import fetch_many, fetch_ohlcv, sample_symbols
 from backgrid.errors import BadDataError, DataFetchError, NoDataError, ParameterError, PricesError, UnknownSymbolError
 
+pytestmark = pytest.mark.usefixtures("folder")
 PRICES = ["Open", "High", "Low", "Close"]
 OHLCV = [*PRICES, "Volume"]
 NOT_ADJUSTED = "not adjusted for dividends: the source gives no adjusted close"
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    """A cache folder of the test's own, which does not exist yet."""
-    monkeypatch.setenv("BACKGRID_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
 
 
 @pytest.fixture

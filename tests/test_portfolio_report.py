@@ -34,25 +34,6 @@ def finished_page():
     return Page(finished().html.read_text(encoding="utf-8"))
 
 
-@pytest.fixture
-def no_kernel(monkeypatch):
-    """A kernel that starts fails the test."""
-    monkeypatch.setattr("papermill.execute_notebook", lambda *_, **__: pytest.fail("a kernel was started"))
-
-
-@pytest.fixture
-def no_run(monkeypatch):
-    """Notebooks come back as if they had been run and had nothing to show; gives what they were to be run with."""
-    asked = []
-
-    def execute_notebook(path, output, parameters, **_):
-        asked.append(parameters)
-        return nbformat.read(path, as_version=4)
-
-    monkeypatch.setattr("papermill.execute_notebook", execute_notebook)
-    return asked
-
-
 # ---- what it is ------------------------------------------------------------------------------------------------------
 
 
