@@ -17,6 +17,7 @@ SETTINGS = {
     "BACKGRID_SOURCE": Setting("yahoo", "where prices come from: yahoo, sample, or a path"),
     "BACKGRID_CACHE": Setting(platformdirs.user_cache_dir("backgrid", appauthor=False), "folder of fetched prices"),
     "BACKGRID_REPORTS": Setting("reports", "folder that reports are written to"),
+    "BACKGRID_LEDGER": Setting("on", "count of trials: on (backgrid.ledger.db in the working folder), off, or a path"),
 }
 
 

@@ -20,10 +20,11 @@ settings.load_profile("backgrid")
 
 @pytest.fixture(scope="session", autouse=True)
 def own_folders(tmp_path_factory):
-    """No test reads or writes the user's cache and reports, nor the user's choice of a source."""
+    """No test reads or writes the user's cache, reports and trial ledger, nor the user's choice of a source."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BACKGRID_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("BACKGRID_REPORTS", str(tmp_path_factory.mktemp("reports")))
+        patch.setenv("BACKGRID_LEDGER", "off")
         patch.delenv("BACKGRID_SOURCE", raising=False)
         yield
 
