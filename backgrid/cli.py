@@ -98,6 +98,35 @@ def run(symbol: str, strategy: str, words: tuple, as_json: bool, **fields: Any) 
 
 
 @main.command()
+@click.argument("strategy")
+@click.option("--symbol", default="AAPL", show_default=True, help="Whose prices to check it on.")
+@click.option("-p", "--param", "words", **NAME_VALUE, help="A parameter of the strategy, repeatable.")
+@click.option("--start", help="First session, as 2019-01-02.")
+@click.option("--end", help="Last session, inclusive.")
+@click.option("--interval", default="1d", show_default=True, help="Length of a bar.")
+@click.option("--source", default="sample", show_default=True, help="sample, which needs no network; yahoo, or a path.")
+def check(strategy: str, symbol: str, words: tuple, **fields: Any) -> None:
+    """Check whether STRATEGY looks ahead: a registered name, or path/to/file.py:function.
+
+    Exits 0 if it is clean; 1 if it looks ahead, or gives other signals when it is called again; 2 if it cannot be run.
+    """
+    with errors_as_exit_codes():
+        from backgrid.data import fetch_ohlcv
+        from backgrid.lookahead import check_lookahead, describe_error, load_strategy
+
+        function = load_strategy(strategy)
+        params = {name: _literal(text) for name, text in _once(words).items()}
+        prices = fetch_ohlcv(symbol, **fields)
+        try:
+            found = check_lookahead(function, prices, params=params)
+        except Exception as error:
+            said = str(error) if isinstance(error, BackgridError) else f"{strategy} failed with {describe_error(error)}"
+            raise ParameterError(said) from error
+        click.echo(found)
+        sys.exit(0 if found.clean else 1)
+
+
+@main.command()
 @click.argument("symbols", nargs=-1, required=True)
 @click.option("--start", help="First session, as 2019-01-02.")
 @click.option("--end", help="Last session, inclusive.")

@@ -70,6 +70,10 @@ class ReportError(BackgridError):
     """A report notebook that did not run to its end."""
 
 
+class LookaheadError(BackgridError):
+    """A strategy whose signals depend on later bars, or are others when it is called again."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The end of an error message about an unknown name: the nearest known name, and all of them."""
     known = sorted(known)

@@ -449,3 +449,99 @@ def test_value_given_twice_is_refused():
     twice = backgrid_command("run", "AAPL", *SAMPLE, "--start", "2023-01-01", "-p", "start", "2024-06-01")
     assert_refused(twice, 2, "start is given twice")
     assert_refused(backgrid_command("report", "-p", "symbol", "AAPL", "-p", "symbol", "GOOG"), 2, "given twice")
+
+
+# ---- check -----------------------------------------------------------------------------------------------------------
+
+STRATEGIES_IN_A_FILE = """
+import random
+
+def peeks(close, *, days=1):
+    return (close.shift(-days) > close).astype(float)
+
+def random_signals(close):
+    return [random.random() for _ in close]
+
+def fine(close, *, window=20):
+    return (close > close.rolling(window).mean()).astype(float)
+
+def broken(close):
+    return close["nothing"]
+"""
+
+
+@pytest.fixture
+def strategies_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text(STRATEGIES_IN_A_FILE)
+    return "mine.py"
+
+
+def test_check_of_a_clean_strategy_says_so_and_exits_0():
+    """On the sample, whatever the usual source is."""
+    done = backgrid_command("check", "momentum", "--end", "2020-12-31", "-p", "window", "20")
+    assert done.exit_code == 0
+    first, *checks = done.stdout.splitlines()
+    assert re.fullmatch(r"momentum\(window=20\) on AAPL: no look-ahead found at \d+ cuts of 505 bars\.", first)
+    assert [line.split(":")[0] for line in checks] == [
+        "  called again",
+        "  later bars left out",
+        "  later prices times 1.5",
+        "  later prices times random factors",
+        "  fresh process",
+    ]
+    assert all(": same signals" in line for line in checks)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["mine.py:peeks"], "peeks(days=1) on AAPL looks ahead. Its signal on "),
+        (["mine.py:peeks", "-p", "days", "3"], "peeks(days=3) on AAPL looks ahead. Its signal on "),
+        (["mine.py:peeks", "--symbol", "goog"], "peeks(days=1) on GOOG looks ahead. Its signal on "),
+        (
+            ["mine.py:random_signals"],
+            "random_signals() on AAPL gives other signals when called again with the same bars",
+        ),
+    ],
+    ids=str,
+)
+def test_check_of_a_strategy_that_is_not_clean_exits_1(words, said, strategies_file):
+    done = backgrid_command("check", *words)
+    assert (done.exit_code, done.stderr) == (1, "")
+    assert done.stdout.startswith(said)
+
+
+def test_check_imports_the_file_afresh(strategies_file):
+    done = backgrid_command("check", "mine.py:fine", "--symbol", "EURUSD=X", "--interval", "1h", "--end", "2017-02-28")
+    assert done.exit_code == 0 and "  fresh process: same signals at 4 cuts" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["ma_crosover"], 2, "did you mean 'ma_crossover'"),
+        (["nowhere.py:f"], 2, "there is no file nowhere.py"),
+        (["mine.py"], 2, "name the function too, as in mine.py:FUNCTION"),
+        (["mine.py:fin"], 2, "mine.py has no function 'fin'; did you mean 'fine'"),
+        (["mine.py:broken"], 2, "mine.py:broken failed with KeyError: 'nothing' (mine.py, line 14)"),
+        (["mine.py:fine", "-p", "windw", "5"], 2, "did you mean 'window'"),
+        (["mine.py:fine", "-p", "window", "ten"], 2, "window must be a whole number"),
+        (["mine.py:fine", "-p", "window", "5", "-p", "window", "6"], 2, "window is given twice"),
+        (["momentum", "-p", "window", "5000"], 2, "momentum gave no signal in 1509 bars"),
+        (["momentum", "--symbol", "A/B"], 2, "is not a ticker"),
+        (["momentum", "--source", "sampel"], 2, "did you mean 'sample'"),
+        (["momentum", "--symbol", "MSFT"], 1, "the embedded sample has no 1d bars of it"),
+    ],
+    ids=str,
+)
+def test_check_refuses_in_one_line(words, code, said, strategies_file):
+    assert_refused(backgrid_command("check", *words), code, said)
+
+
+def test_check_tells_its_exit_codes_and_its_source():
+    done = backgrid_command("check", "-h")
+    assert done.exit_code == 0 and done.stdout.startswith("Usage: ")
+    told = " ".join(done.stdout.split())
+    assert "Exits 0 if it is clean; 1 if it looks ahead" in told and "[default: sample]" in told
+    assert backgrid_command("check").exit_code == 2
