@@ -9,9 +9,16 @@ if TYPE_CHECKING:
     from backgrid.engine import run_backtest as run_backtest
     from backgrid.errors import BackgridError as BackgridError
     from backgrid.errors import DataFetchError as DataFetchError
+    from backgrid.errors import LookaheadError as LookaheadError
     from backgrid.errors import ParameterError as ParameterError
     from backgrid.errors import PricesError as PricesError
     from backgrid.errors import ReportError as ReportError
+    from backgrid.grid import GridResult as GridResult
+    from backgrid.grid import run_grid as run_grid
+    from backgrid.ledger import count_trials as count_trials
+    from backgrid.ledger import read_ledger as read_ledger
+    from backgrid.lookahead import LookaheadReport as LookaheadReport
+    from backgrid.lookahead import check_lookahead as check_lookahead
     from backgrid.metrics import calculate_max_drawdown as calculate_max_drawdown
     from backgrid.metrics import calculate_sharpe_ratio as calculate_sharpe_ratio
     from backgrid.metrics import calculate_total_return as calculate_total_return
@@ -19,12 +26,24 @@ if TYPE_CHECKING:
     from backgrid.models import BacktestResponse as BacktestResponse
     from backgrid.models import JobStatus as JobStatus
     from backgrid.models import StrategyType as StrategyType
+    from backgrid.overfit import adjust_pvalues as adjust_pvalues
+    from backgrid.overfit import bootstrap_ci as bootstrap_ci
+    from backgrid.overfit import deflated_sharpe_ratio as deflated_sharpe_ratio
+    from backgrid.overfit import effective_trials as effective_trials
+    from backgrid.overfit import expected_maximum_sharpe as expected_maximum_sharpe
+    from backgrid.overfit import minimum_backtest_length as minimum_backtest_length
+    from backgrid.overfit import minimum_track_record_length as minimum_track_record_length
+    from backgrid.overfit import optimal_block_length as optimal_block_length
+    from backgrid.overfit import probabilistic_sharpe_ratio as probabilistic_sharpe_ratio
+    from backgrid.overfit import probability_of_backtest_overfitting as probability_of_backtest_overfitting
+    from backgrid.overfit import reality_check as reality_check
     from backgrid.portfolio import run_portfolio as run_portfolio
     from backgrid.report import Report as Report
     from backgrid.report import run_report as run_report
     from backgrid.result import BacktestResult as BacktestResult
     from backgrid.result import PortfolioResult as PortfolioResult
     from backgrid.run import run_request as run_request
+    from backgrid.space import sample_grid as sample_grid
     from backgrid.strategies import calculate_ma_crossover_signals as calculate_ma_crossover_signals
     from backgrid.strategies import register_strategy as register_strategy
     from backgrid.strategies import select_params as select_params
@@ -34,13 +53,22 @@ __version__ = "0.1.0"
 _HOMES = {
     "data": ("fetch_ohlcv",),
     "engine": ("calculate_returns", "run_backtest"),
-    "errors": ("BackgridError", "DataFetchError", "ParameterError", "PricesError", "ReportError"),
+    "errors": ("BackgridError", "DataFetchError", "LookaheadError", "ParameterError", "PricesError", "ReportError"),
+    "grid": ("GridResult", "run_grid"),
+    "ledger": ("count_trials", "read_ledger"),
+    "lookahead": ("LookaheadReport", "check_lookahead"),
     "metrics": ("calculate_max_drawdown", "calculate_sharpe_ratio", "calculate_total_return"),
     "models": ("BacktestRequest", "BacktestResponse", "JobStatus", "StrategyType"),
+    "overfit": (
+        *("adjust_pvalues", "bootstrap_ci", "deflated_sharpe_ratio", "effective_trials", "expected_maximum_sharpe"),
+        *("minimum_backtest_length", "minimum_track_record_length", "optimal_block_length"),
+        *("probabilistic_sharpe_ratio", "probability_of_backtest_overfitting", "reality_check"),
+    ),
     "portfolio": ("run_portfolio",),
     "report": ("Report", "run_report"),
     "result": ("BacktestResult", "PortfolioResult"),
     "run": ("run_request",),
+    "space": ("sample_grid",),
     "strategies": ("calculate_ma_crossover_signals", "register_strategy", "select_params"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

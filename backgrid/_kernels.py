@@ -32,36 +32,51 @@ class Terms(NamedTuple):
     band: float  # drift of the weight that calls for a rebalance, infinite for none  [fraction of equity]
 
 
+class Market(NamedTuple):
+    """Prices, and what a target means on each bar, as `simulate` takes them."""
+
+    open: np.ndarray
+    high: np.ndarray
+    low: np.ndarray
+    close: np.ndarray
+    scale: np.ndarray
+    due: np.ndarray
+    stops: np.ndarray
+    timing: int
+    sizing: int
+
+
 def compiled(function: Callable) -> Callable:
-    """`njit`, kept on disk where a folder for it can be written."""
+    """`njit` that lets other threads run, kept on disk where a folder for it can be written."""
     try:
-        return njit(cache=True, error_model="numpy")(function)
+        return njit(cache=True, nogil=True, error_model="numpy")(function)
     except RuntimeError:  # numba found no such folder
         warnings.warn("no writable folder for compiled code: set NUMBA_CACHE_DIR to save seconds a start", stacklevel=2)
-        return njit(error_model="numpy")(function)
+        return njit(nogil=True, error_model="numpy")(function)
 
 
 @compiled
-def sma(values, window):
-    """Mean of the last `window` values, NaN before there are that many.
+def sma(values, windows):
+    """Mean of the last `window` values for each window, NaN before there are that many.
 
     values   float64[n_bars]  finite
-    window   int              1 <= window <= n_bars
-    returns  float64[n_bars]  within one rounding of the exact mean
+    windows  int64[n_windows]  at least 1 each
+    returns  float64[n_windows, n_bars]  within one rounding of the exact mean
 
-    The running sum is kept in two floats, about 106 bits (Knuth's two-sum), and divided as such: a plain running
-    sum drifts, so that two means of a constant price differ in the last bit and cross without cause.
+    The sum of all values so far is kept in two floats, about 106 bits (Knuth's two-sum), and the difference of two such
+    sums divided as such: with plain sums two means of a constant price differ in the last bit and cross without cause.
     """
     n_bars = values.size
-    means = np.full(n_bars, np.nan)
-    high, low = 0.0, 0.0
-    for t in range(window):
-        high, low = _add(high, low, values[t], 0.0)
-    means[window - 1] = _divide(high, low, window)
-    for t in range(window, n_bars):
-        change, rest = _two_sum(values[t], -values[t - window])
-        high, low = _add(high, low, change, rest)
-        means[t] = _divide(high, low, window)
+    high, low = np.zeros(n_bars + 1), np.zeros(n_bars + 1)
+    for t in range(n_bars):
+        high[t + 1], low[t + 1] = _add(high[t], low[t], values[t], 0.0)
+    means = np.full((windows.size, n_bars), np.nan)
+    for k in range(windows.size):
+        window = windows[k]
+        for t in range(window, n_bars + 1):
+            total, rest = _two_sum(high[t], -high[t - window])
+            total, rest = _two_sum(total, rest + (low[t] - low[t - window]))
+            means[k, t - 1] = _divide(total, rest, window)
     return means
 
 

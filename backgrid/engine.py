@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
@@ -152,10 +153,31 @@ def run_backtest(
         "periods_per_year": periods_per_year,
         "benchmark": copy.deepcopy(benchmark),
     }
-    settings = _settings(bars, given)
-    asked = _asked(strategy, _with_other_columns(bars, prices), params, max(settings["leverage"], 1.0))
+    settings = check_settings(bars, given)
+    asked = ask(strategy, with_other_columns(bars, prices), params, max(settings["leverage"], 1.0))
     facts = copy.deepcopy({name: prices.attrs[name] for name in ("symbol", *DATA_FACTS) if name in prices.attrs})
-    return _run(bars, facts, asked, given, settings)
+    return run_asked(bars, facts, asked, given, settings)
+
+
+DEFAULTS = {
+    name: parameter.default
+    for name, parameter in inspect.signature(run_backtest).parameters.items()
+    if name not in ("prices", "strategy", "params")
+}
+
+
+def complete_given(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of `run_backtest` beside prices, strategy and params: those given, and its defaults for the rest.
+
+    Raises
+    ------
+    ParameterError
+        For a name that it does not have.
+    """
+    for name in settings:
+        if name not in DEFAULTS:
+            raise ParameterError(f"a run has no setting {shown(name)}{did_you_mean(name, DEFAULTS)}")
+    return {**DEFAULTS, **copy.deepcopy(dict(settings))}
 
 
 class Asked(NamedTuple):
@@ -166,7 +188,7 @@ class Asked(NamedTuple):
     target: np.ndarray
 
 
-def _run(
+def run_asked(
     bars: pd.DataFrame,
     facts: Mapping[str, Any],
     asked: Asked,
@@ -175,24 +197,21 @@ def _run(
     delay: int = 0,
 ) -> BacktestResult:
     """One simulation; with a delay, whatever was decided at a close is acted upon so many bars later."""
-    stops, columns = stops_of(given, bars), columns_of(bars)
-    scale, close = scale_of(settings, columns[3], stops), columns[3]
-    known = settings["sizing"] in ("fraction", "units", "cash")  # on every bar
+    market, terms = market_of(bars, given, settings), kernel_terms(settings)
+    close, target = market.close, only_where_sized(asked.target, market.scale)
     equity, units, fills, financing = _kernels.simulate(
-        *columns,
-        later(asked.target if known else np.where(np.isnan(scale), 0.0, asked.target), delay, 0.0),
-        later(scale, delay, 0.0),
-        later(due_bars(settings["rebalance"], bars.index), delay, False),
-        later(stops, delay, np.nan),
-        FILLS[settings["fill"]],
-        SIZINGS[settings["sizing"]],
-        kernel_terms(settings),
+        *(market.open, market.high, market.low, close),
+        later(target, delay, 0.0),
+        later(market.scale, delay, 0.0),
+        later(market.due, delay, False),
+        later(market.stops, delay, np.nan),
+        *(market.timing, market.sizing, terms),
     )
     check_range_of_floats(equity)
     trades = _kernels.pair_trades(fills, close.size - 1, close[-1])
     positions = np.divide(units * close, equity, out=np.zeros_like(equity), where=equity > 0.0)
     fill, benchmark = settings["fill"], given["benchmark"]
-    held = holding(columns[0], close, fill) if benchmark is None else held_benchmark(benchmark, bars.index, fill)
+    held = holding(market.open, close, fill) if benchmark is None else held_benchmark(benchmark, bars.index, fill)
     return BacktestResult(
         symbol=str(facts.get("symbol", "")),
         data={name: fact for name, fact in facts.items() if name != "symbol"},
@@ -221,7 +240,7 @@ def _again(
     """The same signals, acted upon `delay` bars later than they were, or on other terms."""
     check_changes(given, changed, delay)
     given = {**given, **changed}
-    return _run(bars, facts, asked, given, _settings(bars, given), already + delay)
+    return run_asked(bars, facts, asked, given, check_settings(bars, given), already + delay)
 
 
 def check_changes(given: Mapping[str, Any], changed: Mapping[str, Any], delay: Any) -> None:
@@ -232,7 +251,7 @@ def check_changes(given: Mapping[str, Any], changed: Mapping[str, Any], delay: A
     check_window("delay", delay, least=0)
 
 
-def _settings(bars: pd.DataFrame, given: Mapping[str, Any]) -> dict[str, Any]:
+def check_settings(bars: pd.DataFrame, given: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments checked, and as a result shows them."""
     return {
         "fill": check_fill(given["fill"], bars),
@@ -244,6 +263,19 @@ def _settings(bars: pd.DataFrame, given: Mapping[str, Any]) -> dict[str, Any]:
         **{name: check_stop(name, given[name]) for name in STOPS},
         "benchmark": benchmark_name(given["benchmark"], "holding"),
     }
+
+
+def market_of(bars: pd.DataFrame, given: Mapping[str, Any], settings: Mapping[str, Any]) -> _kernels.Market:
+    """The prices, and what a target means on each bar, as the kernels take them."""
+    stops, (open_, high, low, close) = stops_of(given, bars), columns_of(bars)
+    scale, due = scale_of(settings, close, stops), due_bars(settings["rebalance"], bars.index)
+    fill, sizing = FILLS[settings["fill"]], SIZINGS[settings["sizing"]]
+    return _kernels.Market(open_, high, low, close, scale, due, stops, fill, sizing)
+
+
+def only_where_sized(target: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """The target, flat on bars on which what a target of 1 means is not known."""
+    return np.where(np.isnan(scale), 0.0, target) if np.isnan(scale).any() else target
 
 
 def later(by_bar: np.ndarray, delay: int, before: Any) -> np.ndarray:
@@ -284,7 +316,7 @@ def calculate_returns(
     """
     bars = check_prices(prices)
     check_fill(fill, bars)
-    weight = _checked_target(signals, bars.index, "signals", 1.0)
+    weight = checked_target(signals, bars.index, "signals", 1.0)
     close = bars["Close"].to_numpy()
     returns = np.zeros(close.size)
     if fill == "close":
@@ -301,7 +333,7 @@ def calculate_returns(
 # ---- what goes in ----------------------------------------------------------------------------------------------------
 
 
-def _with_other_columns(bars: pd.DataFrame, prices: pd.DataFrame | pd.Series) -> pd.DataFrame:
+def with_other_columns(bars: pd.DataFrame, prices: pd.DataFrame | pd.Series) -> pd.DataFrame:
     """The bars, and whatever else stood in the caller's frame for the strategy to use."""
     if isinstance(prices, pd.Series) or prices.shape[1] == bars.shape[1]:
         return bars
@@ -309,21 +341,21 @@ def _with_other_columns(bars: pd.DataFrame, prices: pd.DataFrame | pd.Series) ->
     return pd.concat([bars, others.set_axis(bars.index)], axis=1)
 
 
-def _asked(strategy: Strategy, bars: pd.DataFrame, params: Any, most: float) -> Asked:
+def ask(strategy: Strategy, bars: pd.DataFrame, params: Any, most: float) -> Asked:
     """Name, complete parameters and target positions of whatever was given as a strategy."""
     if not isinstance(strategy, str) and not callable(strategy):
         if params:
             raise ParameterError("an array of target positions takes no params")
-        return Asked("signals", {}, _checked_target(strategy, bars.index, "strategy", most))
+        return Asked("signals", {}, checked_target(strategy, bars.index, "strategy", most))
     function = get_strategy(strategy) if isinstance(strategy, str) else strategy
     name = function_name(function)
     complete = complete_params(function, params)
-    target = _checked_target(call_strategy(function, bars, complete), bars.index, name, most, complete)
+    target = checked_target(call_strategy(function, bars, complete), bars.index, name, most, complete)
     plain = {key: value.item() if isinstance(value, np.generic) else value for key, value in complete.items()}
     return Asked(name, plain, target)
 
 
-def _checked_target(
+def checked_target(
     signals: Any, index: pd.DatetimeIndex, name: str, most: float, params: Mapping | None = None
 ) -> np.ndarray:
     """Target positions as a fresh array with NaN as flat, or an error naming the first offending bar."""

@@ -16,6 +16,18 @@ import pandas as pd
 from backgrid import _kernels
 from backgrid.bars import float_of
 from backgrid.errors import ParameterError, PricesError, shown
+from backgrid.lines import (
+    Axis,
+    Lines,
+    check_room,
+    compare,
+    crossing,
+    each,
+    is_symbol,
+    latching,
+    refuse_unless_below,
+    remembered,
+)
 
 
 class Macd(NamedTuple):
@@ -37,6 +49,7 @@ class Bands(NamedTuple):
 # ---- lines -----------------------------------------------------------------------------------------------------------
 
 
+@remembered
 def sma(values: Any, window: int) -> Any:
     """Simple moving average: mean of the last `window` values.
 
@@ -58,9 +71,12 @@ def sma(values: Any, window: int) -> Any:
         If `window` is not a whole number of at least 1, or `values` is not one line of numbers.
     """
     window = check_window("window", window)
-    return _like(values, _means(_numbers(values), window))
+    if isinstance(window, Axis) and not is_symbol(values):
+        return _means_of_axis(_numbers(values), window)
+    return each(lambda values, window: _like(values, _means(_numbers(values), window)), values, window)
 
 
+@remembered
 def ema(values: Any, window: int) -> Any:
     """Exponential moving average: each value moves it by 2 / (window + 1) of the distance.
 
@@ -82,10 +98,10 @@ def ema(values: Any, window: int) -> Any:
     ParameterError
         As `sma`.
     """
-    window = check_window("window", window)
-    return _like(values, _where_known(lambda known: _smoothed(known, window, 2 / (window + 1)), _numbers(values)))
+    return each(_ema, values, check_window("window", window))
 
 
+@remembered
 def rsi(values: Any, window: int = 14) -> Any:
     """Relative strength index: the share of gains in all moves, both smoothed by Wilder's 1 / window.
 
@@ -112,18 +128,10 @@ def rsi(values: Any, window: int = 14) -> Any:
     ----------
     J. W. Wilder, "New Concepts in Technical Trading Systems", 1978, section VI.
     """
-    window = check_window("window", window)
-
-    def strength(known: np.ndarray) -> np.ndarray:
-        moves = np.diff(known)
-        gain = _smoothed(np.maximum(moves, 0.0), window, 1 / window)
-        total = gain + _smoothed(np.maximum(-moves, 0.0), window, 1 / window)
-        share = np.divide(gain, total, out=np.full(total.size, np.nan), where=total > 0.0)
-        return _from_second_bar(100.0 * share, known.size)
-
-    return _like(values, _where_known(strength, _numbers(values)))
+    return each(_rsi, values, check_window("window", window))
 
 
+@remembered
 def macd(values: Any, fast_window: int = 12, slow_window: int = 26, signal_window: int = 9) -> Macd:
     """Moving average convergence divergence: a fast exponential mean less a slow one.
 
@@ -150,17 +158,12 @@ def macd(values: Any, fast_window: int = 12, slow_window: int = 26, signal_windo
         line of numbers.
     """
     fast_window, slow_window = check_fast_below_slow(fast_window, slow_window)
-    signal_window = check_window("signal_window", signal_window)
-
-    def difference(known: np.ndarray) -> np.ndarray:
-        fast = _smoothed(known, fast_window, 2 / (fast_window + 1), seeded_at=slow_window - 1)
-        return fast - _smoothed(known, slow_window, 2 / (slow_window + 1))
-
-    line = _where_known(difference, _numbers(values))
-    signal = _where_known(lambda known: _smoothed(known, signal_window, 2 / (signal_window + 1)), line)
-    return Macd(_like(values, line), _like(values, signal), _like(values, line - signal))
+    line = each(_macd_line, values, fast_window, slow_window)
+    signal = each(_ema, line, check_window("signal_window", signal_window))
+    return Macd(line, signal, line - signal)
 
 
+@remembered
 def bollinger(values: Any, window: int = 20, width: float = 2.0) -> Bands:
     """Bollinger bands: the mean of the last `window` values, and `width` standard deviations to either side.
 
@@ -183,16 +186,13 @@ def bollinger(values: Any, window: int = 20, width: float = 2.0) -> Bands:
     ParameterError
         As `sma`, and if `width` is not a number above 0.
     """
-    window = check_window("window", window)
-    width = check_number("width", width)
-    if width <= 0.0:
-        raise ParameterError(f"width must be above 0, got {width:g}")
-    numbers = _numbers(values)
-    middle = _means(numbers, window)
-    reach = width * _deviations(numbers, middle, window, ddof=0)
-    return Bands(_like(values, middle - reach), _like(values, middle), _like(values, middle + reach))
+    width = check_above_zero("width", width)
+    middle = sma(values, window)
+    reach = width * each(_deviations_of, values, check_window("window", window))
+    return Bands(middle - reach, middle, middle + reach)
 
 
+@remembered
 def atr(prices: pd.DataFrame, window: int = 14) -> pd.Series:
     """Average true range: how far a bar reaches, the close before included, smoothed by Wilder's 1 / window.
 
@@ -220,15 +220,10 @@ def atr(prices: pd.DataFrame, window: int = 14) -> pd.Series:
     ----------
     J. W. Wilder, "New Concepts in Technical Trading Systems", 1978, section III.
     """
-    window = check_window("window", window)
-
-    def true_ranges(high: np.ndarray, low: np.ndarray, close: np.ndarray) -> np.ndarray:
-        ranges = np.maximum(high[1:], close[:-1]) - np.minimum(low[1:], close[:-1])
-        return _from_second_bar(_smoothed(ranges, window, 1 / window), close.size)
-
-    return _like(prices, _where_known(true_ranges, *_columns(prices, "High", "Low", "Close")))
+    return each(_atr, prices, check_window("window", window))
 
 
+@remembered
 def donchian(prices: pd.DataFrame, window: int = 20) -> Bands:
     """Donchian channel: the lowest Low and the highest High of the last `window` bars, this one included.
 
@@ -255,10 +250,12 @@ def donchian(prices: pd.DataFrame, window: int = 20) -> Bands:
     """
     window = check_window("window", window)
     high, low = _columns(prices, "High", "Low")
-    lower, upper = _extremes(low, window, np.minimum), _extremes(high, window, np.maximum)
-    return Bands(_like(prices, lower), _like(prices, (lower + upper) / 2.0), _like(prices, upper))
+    lower = each(lambda window: _like(prices, _extremes(low, window, np.minimum)), window)
+    upper = each(lambda window: _like(prices, _extremes(high, window, np.maximum)), window)
+    return Bands(lower, (lower + upper) / 2.0, upper)
 
 
+@remembered
 def zscore(values: Any, window: int) -> Any:
     """How many standard deviations a value lies above the mean of the last `window` values, itself included.
 
@@ -279,14 +276,10 @@ def zscore(values: Any, window: int) -> Any:
     ParameterError
         If `window` is not a whole number of at least 2, or `values` is not one line of numbers.
     """
-    window = check_window("window", window, least=2)
-    numbers = _numbers(values)
-    means = _means(numbers, window)
-    spread = _deviations(numbers, means, window, ddof=1)
-    distance = np.subtract(numbers, means, out=np.full(numbers.size, np.nan), where=spread > 0.0)
-    return _like(values, np.divide(distance, spread, out=distance, where=spread > 0.0))
+    return each(_zscore, values, check_window("window", window, least=2))
 
 
+@remembered
 def rolling_rank(values: Any, window: int) -> Any:
     """Where a value ranks among the last `window` values, itself included: 1.0 is the highest, 1 / window the lowest.
 
@@ -307,10 +300,7 @@ def rolling_rank(values: Any, window: int) -> Any:
     ParameterError
         As `sma`.
     """
-    window = check_window("window", window)
-    numbers = _numbers(values)
-    last = pd.Series(numbers, copy=False).rolling(min(window, numbers.size + 1))  # one never full for one too long
-    return _like(values, last.rank(pct=True).to_numpy(copy=True))
+    return each(_rolling_rank, values, check_window("window", window))
 
 
 # ---- signals ---------------------------------------------------------------------------------------------------------
@@ -369,6 +359,8 @@ def above(left: Any, right: Any) -> Any:
     ParameterError
         If the two lie on different bars, or a side is not one line of numbers.
     """
+    if is_symbol(left, right):
+        return compare(left, right)
     a, b, index = _two_lines(left, right)
     return _signal(index, np.where(np.isnan(a) | np.isnan(b), np.nan, a > b))
 
@@ -396,6 +388,8 @@ def crossed_above(left: Any, right: Any) -> Any:
     ParameterError
         As `above`.
     """
+    if is_symbol(left, right):
+        return crossing(compare(left, right))
     a, b, index = _two_lines(left, right)
     over, unknown = a > b, np.isnan(a) | np.isnan(b)
     crossed = np.full(over.size, np.nan)
@@ -426,6 +420,8 @@ def latch(entries: Any, exits: Any) -> Any:
     ParameterError
         As `above`.
     """
+    if is_symbol(entries, exits):
+        return latching(entries, exits)
     a, b, index = _two_lines(entries, exits)
     left = b > 0.0
     entered = (a > 0.0) & ~left
@@ -439,8 +435,10 @@ def latch(entries: Any, exits: Any) -> Any:
 # ---- checks ----------------------------------------------------------------------------------------------------------
 
 
-def check_window(name: str, window: Any, least: int = 1) -> int:
-    """A window as int, or ParameterError naming the parameter."""
+def check_window(name: str, window: Any, least: int = 1) -> Any:
+    """A window as int, or ParameterError naming the parameter; an axis keeps the values that pass."""
+    if isinstance(window, Axis):
+        return window if window.least_whole >= least else window.map(lambda value: check_window(name, value, least))
     if isinstance(window, (bool, np.bool_)) or not isinstance(window, (int, np.integer)):
         raise ParameterError(f"{name} must be a whole number of bars, got {shown(window)} ({type(window).__name__})")
     if window < least:
@@ -448,12 +446,30 @@ def check_window(name: str, window: Any, least: int = 1) -> int:
     return int(window)
 
 
-def check_fast_below_slow(fast_window: Any, slow_window: Any) -> tuple[int, int]:
+def check_fast_below_slow(fast_window: Any, slow_window: Any) -> tuple[Any, Any]:
     """Both windows as int, or ParameterError naming the one that is wrong, or both."""
     fast, slow = check_window("fast_window", fast_window), check_window("slow_window", slow_window)
-    if fast >= slow:
-        raise ParameterError(f"fast_window {shown(fast)} must be below slow_window {shown(slow)}")
+    check_below("fast_window", fast, "slow_window", slow)
     return fast, slow
+
+
+def check_below(name: str, low: Any, other: str, high: Any) -> None:
+    """ParameterError unless `low` is below `high`."""
+    if is_symbol(low, high):
+        refuse_unless_below(low, high)
+    elif low >= high:
+        low, high = (f"{side:.15g}" if isinstance(side, float) else shown(side) for side in (low, high))
+        raise ParameterError(f"{name} {low} must be below {other} {high}")
+
+
+def check_above_zero(name: str, value: Any) -> Any:
+    """A number above 0 as float, or ParameterError naming the parameter; an axis keeps the values that pass."""
+    if isinstance(value, Axis):
+        return value.map(lambda one: check_above_zero(name, one))
+    number = check_number(name, value)
+    if number <= 0.0:
+        raise ParameterError(f"{name} must be above 0, got {number:g}")
+    return number
 
 
 def check_number(name: str, value: Any) -> float:
@@ -465,6 +481,65 @@ def check_number(name: str, value: Any) -> float:
 
 
 # ---- how it is done --------------------------------------------------------------------------------------------------
+
+
+def _ema(values: Any, window: int) -> Any:
+    return _like(values, _where_known(lambda known: _smoothed(known, window, 2 / (window + 1)), _numbers(values)))
+
+
+def _macd_line(values: Any, fast_window: int, slow_window: int) -> Any:
+    def difference(known: np.ndarray) -> np.ndarray:
+        fast = _smoothed(known, fast_window, 2 / (fast_window + 1), seeded_at=slow_window - 1)
+        return fast - _smoothed(known, slow_window, 2 / (slow_window + 1))
+
+    return _like(values, _where_known(difference, _numbers(values)))
+
+
+def _rsi(values: Any, window: int) -> Any:
+    def strength(known: np.ndarray) -> np.ndarray:
+        moves = np.diff(known)
+        gain = _smoothed(np.maximum(moves, 0.0), window, 1 / window)
+        total = gain + _smoothed(np.maximum(-moves, 0.0), window, 1 / window)
+        share = np.divide(gain, total, out=np.full(total.size, np.nan), where=total > 0.0)
+        return _from_second_bar(100.0 * share, known.size)
+
+    return _like(values, _where_known(strength, _numbers(values)))
+
+
+def _deviations_of(values: Any, window: int) -> Any:
+    numbers = _numbers(values)
+    return _like(values, _deviations(numbers, _means(numbers, window), window, ddof=0))
+
+
+def _atr(prices: pd.DataFrame, window: int) -> pd.Series:
+    def true_ranges(high: np.ndarray, low: np.ndarray, close: np.ndarray) -> np.ndarray:
+        ranges = np.maximum(high[1:], close[:-1]) - np.minimum(low[1:], close[:-1])
+        return _from_second_bar(_smoothed(ranges, window, 1 / window), close.size)
+
+    return _like(prices, _where_known(true_ranges, *_columns(prices, "High", "Low", "Close")))
+
+
+def _zscore(values: Any, window: int) -> Any:
+    numbers = _numbers(values)
+    means = _means(numbers, window)
+    spread = _deviations(numbers, means, window, ddof=1)
+    distance = np.subtract(numbers, means, out=np.full(numbers.size, np.nan), where=spread > 0.0)
+    return _like(values, np.divide(distance, spread, out=distance, where=spread > 0.0))
+
+
+def _rolling_rank(values: Any, window: int) -> Any:
+    numbers = _numbers(values)
+    last = pd.Series(numbers, copy=False).rolling(min(window, numbers.size + 1))  # one never full for one too long
+    return _like(values, last.rank(pct=True).to_numpy(copy=True))
+
+
+def _means_of_axis(numbers: np.ndarray, windows: Axis) -> Lines:
+    """The means of every window at once."""
+    if not np.isfinite(numbers).all():
+        return each(lambda window: _means(numbers, window), windows)
+    check_room(len(windows.values), numbers.size)
+    lengths = np.array([n if w is None else min(w, n) for n, w in ((numbers.size + 1, w) for w in windows.values)])
+    return Lines(_kernels.sma(numbers, lengths).reshape((*windows.along(lengths).shape, -1)))
 
 
 def _numbers(values: Any, *, level: bool = False) -> np.ndarray:
@@ -509,10 +584,14 @@ def _means(numbers: np.ndarray, window: int) -> np.ndarray:
     if window > numbers.size:
         return np.full(numbers.size, np.nan)
     if finite.all():
-        return _kernels.sma(numbers, window)
-    means = _kernels.sma(np.where(finite, numbers, 0.0), window)
+        return _sma(numbers, window)
+    means = _sma(np.where(finite, numbers, 0.0), window)
     means[_any_of_last(~finite, window)] = np.nan
     return means
+
+
+def _sma(numbers: np.ndarray, window: int) -> np.ndarray:
+    return _kernels.sma(numbers, np.array([window]))[0]
 
 
 def _any_of_last(flags: np.ndarray, window: int) -> np.ndarray:
@@ -568,7 +647,7 @@ def _smoothed(known: np.ndarray, window: int, weight: float, *, seeded_at: int |
         return np.full(known.size, np.nan)
     seeded = known.copy()
     seeded[:start] = np.nan
-    seeded[start] = _kernels.sma(known[start - window + 1 : start + 1], window)[-1]
+    seeded[start] = _sma(known[start - window + 1 : start + 1], window)[-1]
     return pd.Series(seeded, copy=False).ewm(alpha=weight, adjust=False).mean().to_numpy(copy=True)
 
 

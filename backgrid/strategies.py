@@ -20,6 +20,7 @@ from backgrid.indicators import (
     above,
     below,
     bollinger,
+    check_below,
     check_fast_below_slow,
     check_number,
     check_window,
@@ -30,6 +31,7 @@ from backgrid.indicators import (
     sma,
 )
 from backgrid.indicators import macd as macd_lines
+from backgrid.lines import Axis, each
 
 PLAIN = (bool, int, float, str, np.generic, type(None))  # parameters that cannot be changed in place
 
@@ -134,8 +136,7 @@ def rsi_reversion(prices: pd.DataFrame, *, window: int = 14, lower: float = 30.0
         upper.
     """
     lower, upper = _level("lower", lower), _level("upper", upper)
-    if lower >= upper:
-        raise ParameterError(f"lower {lower:.15g} must be below upper {upper:.15g}")
+    check_below("lower", lower, "upper", upper)
     close = prices["Close"]
     strength = rsi(close, window)
     signal = latch(below(strength, lower), above(strength, upper))
@@ -263,17 +264,19 @@ def calculate_ma_crossover_signals(close: Any, fast_window: int = 20, slow_windo
     return ma_crossover(close.to_frame("Close"), fast_window=fast_window, slow_window=slow_window).fillna(0.0)
 
 
-def _level(name: str, value: Any) -> float:
-    """A level of the RSI, or ParameterError naming the parameter."""
+def _level(name: str, value: Any) -> Any:
+    """A level of the RSI, or ParameterError naming the parameter; an axis keeps the values that pass."""
+    if isinstance(value, Axis):
+        return value.map(lambda one: _level(name, one))
     level = check_number(name, value)
     if not 0.0 <= level <= 100.0:
         raise ParameterError(f"{name} must be from 0 to 100, got {level:.15g}")
     return level
 
 
-def _bars_ago(close: pd.Series, window: int) -> pd.Series:
+def _bars_ago(close: pd.Series, window: Any) -> Any:
     """The close of `window` bars before, NaN where there are not so many; pandas takes no window of 10**400."""
-    return close.shift(min(window, len(close)))
+    return each(lambda window: close.shift(min(window, len(close))), window)
 
 
 # ---- the registry ----------------------------------------------------------------------------------------------------
@@ -398,6 +401,14 @@ def complete_params(function: Callable, params: Mapping[str, Any] | None) -> dic
         _check_type(name, value, defaults[name])
     complete = {**defaults, **(params or {})}
     return {name: value if isinstance(value, PLAIN) else copy.deepcopy(value) for name, value in complete.items()}
+
+
+def check_axis(function: Callable, name: str, values: list[Any]) -> None:
+    """ParameterError unless the strategy has this parameter, and every value has the type of its default."""
+    complete_params(function, {name: values[0]})
+    default = strategy_defaults(function)[name]
+    for value in {type(value): value for value in values}.values():
+        _check_type(name, value, default)
 
 
 def select_params(strategy: str, **offered: Any) -> dict[str, Any]:

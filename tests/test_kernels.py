@@ -33,6 +33,11 @@ COSTS = {
 }
 
 
+def sma(values, window):
+    """The mean of one window."""
+    return _kernels.sma(values, np.array([window]))[0]
+
+
 ORDERS = {
     "stop loss": {"stop_loss": 0.04},
     "take profit": {"take_profit": 0.05},
@@ -91,7 +96,7 @@ def assert_same(given, expected):
 def test_mean_of_a_constant_is_the_constant_for_every_window(constant):
     values = np.full(300, constant)
     for window in range(1, 301):
-        means = _kernels.sma(values, window)
+        means = sma(values, window)
         assert np.isnan(means[: window - 1]).all()
         assert (means[window - 1 :] == constant).all()
 
@@ -100,7 +105,7 @@ def test_mean_of_a_constant_is_the_constant_for_every_window(constant):
 def test_mean_is_that_of_the_plain_twin(window):
     for seed in range(10):
         values = plain.random_bars(seed)["Close"].to_numpy().copy()
-        means = _kernels.sma(values, window)
+        means = sma(values, window)
         assert means.tolist() == pytest.approx(plain.sma(values, window), rel=1e-15, nan_ok=True)
 
 
@@ -111,14 +116,14 @@ def test_mean_is_the_exact_mean_rounded_once_even_after_a_spike_has_left_the_win
     values = plain.random_bars(1)["Close"].to_numpy().copy()
     values[50] = spike
     exact = [statistics.mean(values[t + 1 - window : t + 1].tolist()) for t in range(window - 1, 120)]
-    assert _kernels.sma(values, window)[window - 1 :].tolist() == exact
+    assert sma(values, window)[window - 1 :].tolist() == exact
 
 
 def test_mean_of_a_prefix_is_the_prefix_of_the_means_to_the_bit():
     values = plain.random_bars(2, 300)["Close"].to_numpy().copy()
-    whole = _kernels.sma(values, 20)
+    whole = sma(values, 20)
     for n_bars in (20, 21, 150, 299):
-        assert _kernels.sma(values[:n_bars].copy(), 20).tobytes() == whole[:n_bars].tobytes()
+        assert sma(values[:n_bars].copy(), 20).tobytes() == whole[:n_bars].tobytes()
 
 
 # ---- the account -----------------------------------------------------------------------------------------------------
@@ -387,7 +392,7 @@ def digest():
     for seed in range(5):
         prices, target = plain.random_bars(seed, 60, 0.1), plain.random_targets(seed, 60)
         close = prices["Close"].to_numpy().copy()
-        seen.update(_kernels.sma(close, 7).tobytes())
+        seen.update(sma(close, 7).tobytes())
         for fill in FILLS:
             for costs in COSTS.values():
                 for orders in ({}, ORDERS["most"]):
@@ -410,7 +415,7 @@ def test_compiled_and_plain_kernels_agree_to_the_bit():
 USE_A_KERNEL = """
 import numpy as np
 from backgrid import _kernels
-assert _kernels.sma(np.arange(1.0, 6.0), 2)[1:].tolist() == [1.5, 2.5, 3.5, 4.5]
+assert _kernels.sma(np.arange(1.0, 6.0), np.array([2]))[0, 1:].tolist() == [1.5, 2.5, 3.5, 4.5]
 stats = _kernels.sma.stats
 print(_kernels.__file__, stats.cache_path, sum(stats.cache_hits.values()), sum(stats.cache_misses.values()), sep="|")
 """
@@ -470,6 +475,6 @@ def test_without_any_writable_folder_kernels_work_and_say_what_to_set(read_only_
         "import pytest, numpy as np\n"
         "with pytest.warns(UserWarning, match='no writable folder for compiled code: set NUMBA_CACHE_DIR'):\n"
         "    from backgrid import _kernels\n"
-        "print(_kernels.sma(np.ones(3), 2)[1:].tolist())\n"
+        "print(_kernels.sma(np.ones(3), np.array([2]))[0, 1:].tolist())\n"
     )
     assert python(code, **read_only_package) == "[1.0, 1.0]"

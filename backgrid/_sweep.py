@@ -1,0 +1,653 @@
+"""What a sweep does for each combination, compiled: from a rule to masks of bars, from masks to trades, to metrics.
+
+Cost follows the trades, not the bars: a comparison of two lines is 64 bars a word, only bars on which the position
+changes are visited, and a stretch held in between is looked up in tables. What this does not serve (`AGAIN`) is
+simulated bar by bar instead. Both ways end in `core_metrics`, the formulas of `metrics` for those metrics that need no
+more than a few sums.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from backgrid._kernels import FILL_BAR, FILL_FEE, FILL_PRICE, FILL_UNITS, OPEN, compiled, pair_trades, simulate
+from backgrid._sums import drawdowns
+from backgrid.lines import ABOVE, AND, CROSSED, LATCH, MINUS, NOT, OR
+
+CORE = (
+    *("total_return", "sharpe", "max_drawdown", "n_trades", "cagr", "annual_volatility", "sortino", "calmar"),
+    *("exposure", "turnover", "win_rate", "profit_factor", "fees_paid", "skew", "kurtosis"),
+)
+N_FIRST = 4  # of them need neither higher moments nor trades
+DONE, REFUSED, AGAIN = 0, 1, 2  # state of a combination: REFUSED gave no signal, AGAIN is to be simulated
+
+WORD, LAST = 64, np.uint64(63)  # bars in a word of a mask, and its last bit
+NO, YES, ONE = np.uint64(0), np.uint64(2**64 - 1), np.uint64(1)
+BITS = ONE << np.arange(64, dtype=np.uint64)
+DE_BRUIJN, TOP_SIX = (
+    np.uint64(0x03F79D71B4CB0A89),
+    np.uint64(58),
+)  # a bit times this has its place on top
+PLACES = np.argsort([(1 << place) * 0x03F79D71B4CB0A89 % 2**64 >> 58 for place in range(64)])
+LENGTHS = np.array([number.bit_length() for number in range(2**12)])
+HIGH, LOW, FALL, R, R2, R3, R4, LOSS2 = 0, 1, 2, 3, 4, 5, 6, 7  # a record of a stretch, one line of the cache
+LARGEST_RATIO = 1e6  # as in metrics
+ROUNDING = 1e-14  # as in metrics
+STEADY = 1e-2  # below this share of r^2 in its variance the sums have lost digits
+
+
+class Prices(NamedTuple):
+    """What is charged and earned where, float64[n_bars] each."""
+
+    fill: np.ndarray  # price at which a decision is filled on this bar      [currency]
+    close: np.ndarray  #                                                     [currency]
+
+
+class Account(NamedTuple):
+    """On what terms all combinations trade."""
+
+    lag: int  # bars from a decision to its fill
+    cash: float  # account before the first bar                              [currency]
+    fees: float  # one-way                                                   [fraction of traded value]
+    slippage: float  # one-way                                               [fraction of price]
+    cash_return: float  # of a bar                                           [fraction]
+    a_year: float  # bars a year
+
+
+# ---- what all combinations share -------------------------------------------------------------------------------------
+
+
+@compiled
+def known_bars(lines):
+    """Masks of the bars on which a line is not NaN: uint64[n_lines, n_words] of float64[n_lines, n_bars]."""
+    n_lines, n_bars = lines.shape
+    known = np.zeros((n_lines, n_bars // WORD + 1), np.uint64)
+    for k in range(n_lines):
+        for t in range(n_bars):
+            if lines[k, t] == lines[k, t]:
+                known[k, t // WORD] |= BITS[t % WORD]
+    return known
+
+
+@compiled
+def ranges(lines):
+    """Lowest and highest value of each line in each word of bars, NaN where one is NaN.
+
+    float64[n_lines, n_bars] to float64[n_lines, n_words, 2]; bars that are missing in the last word count for nothing.
+    """
+    n_lines, n_bars = lines.shape
+    found = np.full((n_lines, n_bars // WORD + 1, 2), np.nan)
+    for k in range(n_lines):
+        for word in range(n_bars // WORD):
+            low, high, total = np.inf, -np.inf, 0.0
+            for t in range(word * WORD, (word + 1) * WORD):
+                low, high = min(low, lines[k, t]), max(high, lines[k, t])
+                total += lines[k, t]
+            if total == total:
+                found[k, word, 0], found[k, word, 1] = low, high
+    return found
+
+
+@compiled
+def stretches(close, cash_return, shift):
+    """Records of stretches of blocks of 2**shift bars, as a disjoint sparse table: two lookups make one.
+
+    close        float64[n_bars]  finite, > 0                                        [currency]
+    cash_return  float            of a bar                                           [fraction]
+    shift        int
+
+    float64[n_levels, n_blocks + 1, 8]: level 0 is the block itself, and in level l a block holds the stretch between it
+    and the middle of its group of 2**l blocks. A record holds the highest and the lowest close, lowest close / highest
+    close before it - 1, and the sums of r, r^2, r^3, r^4 and min(r - cash_return, 0)^2, r = close / close before - 1.
+    The last block is empty. Sums of a stretch are sums of its own bars only: nothing cancels.
+    """
+    n_bars = close.size
+    n_blocks, n_levels = n_bars >> shift, 1
+    while 2 ** (n_levels - 1) < n_blocks:
+        n_levels += 1
+    table = np.zeros((n_levels, n_blocks + 1, 8))
+    table[:, :, LOW] = np.inf
+    for t in range(n_blocks << shift):
+        _lengthen(table, t >> shift, close[t], close[max(t - 1, 0)], cash_return)
+    for level in range(1, n_levels):
+        group = 2**level
+        for start in range(0, n_blocks, group):
+            middle = min(start + group // 2, n_blocks)
+            for block in range(middle - 1, start - 1, -1):
+                _join(table, level, block, 0, block, level, block + 1 if block + 1 < middle else n_blocks)
+            for block in range(middle, min(start + group, n_blocks)):
+                _join(table, level, block, level, block - 1 if block > middle else n_blocks, 0, block)
+    return table
+
+
+@compiled
+def _lengthen(table, block, price, before, cash_return):
+    """Add a bar to the record of a block."""
+    r = price / before - 1.0
+    lost = min(r - cash_return, 0.0)
+    table[0, block, HIGH] = max(table[0, block, HIGH], price)
+    table[0, block, LOW] = min(table[0, block, LOW], price)
+    table[0, block, FALL] = min(table[0, block, FALL], price / table[0, block, HIGH] - 1.0)
+    table[0, block, R] += r
+    table[0, block, R2] += r * r
+    table[0, block, R3] += r * r * r
+    table[0, block, R4] += (r * r) * (r * r)
+    table[0, block, LOSS2] += lost * lost
+
+
+@compiled
+def _join(table, level, block, level_a, a, level_b, b):
+    """Make the record of a block that of two stretches, one after the other."""
+    high, fall = table[level_a, a, HIGH], min(table[level_a, a, FALL], table[level_b, b, FALL])
+    if table[level_b, b, LOW] < high * (1.0 + fall):
+        fall = table[level_b, b, LOW] / high - 1.0
+    table[level, block, FALL] = fall
+    table[level, block, HIGH] = max(high, table[level_b, b, HIGH])
+    table[level, block, LOW] = min(table[level_a, a, LOW], table[level_b, b, LOW])
+    for k in range(R, LOSS2 + 1):
+        table[level, block, k] = table[level_a, a, k] + table[level_b, b, k]
+
+
+# ---- from a rule to the bars on which the position changes -----------------------------------------------------------
+
+
+@compiled
+def compare(left, right, range_left, range_right, above):
+    """Fill `above` with the mask of the bars on which left > right, false where either is NaN.
+
+    left, right    float64[n_bars]
+    range_left, range_right  float64[n_words, 2]  of `ranges`: words of bars that do not overlap are not read
+    above          uint64[n_words]
+    """
+    n_full = left.size // WORD
+    for word in range(n_full):
+        if range_left[word, 0] > range_right[word, 1]:
+            above[word] = YES
+        elif range_left[word, 1] <= range_right[word, 0]:
+            above[word] = NO
+        else:
+            found = NO
+            for place in range(WORD):
+                found |= BITS[place] if left[word * WORD + place] > right[word * WORD + place] else NO
+            above[word] = found
+    above[n_full] = NO
+    for t in range(n_full * WORD, left.size):
+        above[n_full] |= BITS[t % WORD] if left[t] > right[t] else NO
+
+
+@compiled
+def evaluate(program, rows, lines, known, ranges, stack):
+    """Masks of the bars on which the position of one combination is 1, is -1 and is known, at the bottom of `stack`.
+
+    program  int64[n_steps, 2]  what to do with the masks on top of the stack (lines.ABOVE ...); for ABOVE the column
+                                of `rows` that says which line is on the left, the one on the right being the next
+    rows     int64[n_columns]   lines of this combination
+    lines    float64[n_lines, n_bars], with `known` and `ranges` of them
+    stack    uint64[depth, 3, n_words]
+    """
+    top = -1
+    for step in range(program.shape[0]):
+        does, column = program[step]
+        if does == ABOVE:
+            top += 1
+            a, b = rows[column], rows[column + 1]
+            compare(lines[a], lines[b], ranges[a], ranges[b], stack[top, 0])
+            for w in range(stack.shape[2]):
+                stack[top, 1, w], stack[top, 2, w] = NO, known[a, w] & known[b, w]
+        elif does == CROSSED:
+            _cross(stack[top])
+        elif does == NOT:
+            for w in range(stack.shape[2]):
+                stack[top, 0, w] = ~stack[top, 0, w] & stack[top, 2, w]
+        else:
+            top -= 1
+            if does == LATCH:
+                _latch(stack[top], stack[top + 1])
+            else:
+                _combine(does, stack[top], stack[top + 1])
+
+
+@compiled
+def _cross(signal):
+    """From the bars above to those on which that began, both this bar and the one before being known."""
+    carry = carry_known = NO
+    for w in range(signal.shape[1]):
+        above, known = signal[0, w], signal[2, w]
+        signal[2, w] = known & ((known << ONE) | carry_known)
+        signal[0, w] = above & ~((above << ONE) | carry) & signal[2, w]
+        carry, carry_known = above >> LAST, known >> LAST
+
+
+@compiled
+def _combine(does, left, right):
+    """What AND, OR, MINUS and FILL make of two signals, in place of the left one."""
+    for w in range(left.shape[1]):
+        up, down, known = left[0, w], left[1, w], left[2, w]
+        both = known & right[2, w]
+        if does == AND:
+            up, down = up & right[0, w], (down | right[1, w]) & both
+        elif does == OR:
+            up, down = (up | right[0, w]) & both, down & right[1, w]
+        elif does == MINUS:
+            up, down = up & ~right[0, w] & both, right[0, w] & ~up & both
+        else:
+            up, down, both = up | (right[0, w] & ~known), down | (right[1, w] & ~known), known | right[2, w]
+        left[0, w], left[1, w], left[2, w] = up, down, both
+
+
+@compiled
+def _latch(entries, exits):
+    """1 from an entry until an exit, known since both have been known, in place of the entries; the exit wins a bar."""
+    held = entries_seen = exits_seen = False
+    for w in range(entries.shape[1]):
+        entered, left = entries[0, w] & ~exits[0, w], exits[0, w]
+        since = YES if entries_seen else _from_first(entries[2, w])
+        since &= YES if exits_seen else _from_first(exits[2, w])
+        entries_seen |= entries[2, w] != NO
+        exits_seen |= exits[2, w] != NO
+        inside, events = YES if held else NO, entered | left
+        while events != NO:
+            bit = events & (~events + ONE)
+            inside = inside | ~(bit - ONE) if bit & entered else inside & (bit - ONE)
+            events ^= bit
+        held = inside >> LAST != NO
+        entries[0, w], entries[1, w], entries[2, w] = inside & since, NO, since
+
+
+@compiled
+def _from_first(mask):
+    """All bars of a word from its first one in the mask on."""
+    return ~((mask & (~mask + ONE)) - ONE) if mask != NO else NO
+
+
+@compiled
+def changes_of(signal, n_bars, bars, positions):
+    """Bars on which the position changes, and the position from there on; returns how many there are.
+
+    signal     uint64[3, n_words]  bars on which the position is 1, is -1, is known
+    bars       int64[n_bars + 1], positions  int64[n_bars + 1]: filled from the start
+    """
+    n = 0
+    carry_up = carry_down = NO
+    for w in range(signal.shape[1]):
+        up, down = signal[0, w], signal[1, w]
+        turned = (up ^ ((up << ONE) | carry_up)) | (down ^ ((down << ONE) | carry_down))
+        carry_up, carry_down = up >> LAST, down >> LAST
+        while turned != NO:
+            bit = turned & (~turned + ONE)
+            bars[n] = w * WORD + PLACES[(bit * DE_BRUIJN) >> TOP_SIX]
+            positions[n] = (1 if up & bit else 0) - (1 if down & bit else 0)
+            n += 1
+            turned ^= bit
+    while n > 0 and bars[n - 1] >= n_bars:  # beyond the last bar of the last word
+        n -= 1
+    return n
+
+
+# ---- from changes to metrics -----------------------------------------------------------------------------------------
+
+
+class Path(NamedTuple):
+    """What an account went through so far."""
+
+    r: float  # sum of its returns, flat bars left out
+    r2: float  # of their squares
+    r3: float
+    r4: float
+    loss2: float  # sum of min(r - cash_return, 0)^2, flat bars left out
+    peak: float  # highest equity                                                    [currency]
+    deepest: float  # lowest equity / highest before it - 1
+
+
+class Sums(NamedTuple):
+    """What the metrics of CORE are made of, as in `_sums`."""
+
+    n_bars: int
+    growth: float  # equity at the end / at first
+    mean: float  # of r
+    square: float  # sum of (r - mean)^2
+    cube: float
+    fourth: float
+    loss2: float  # sum of min(r - cash_return, 0)^2
+    varies: bool  # whether r does
+    deepest: float
+    n_held: int  # closes with a position
+    traded: float  # sum of traded value / equity at the close before
+    n_trades: int
+    n_closed: int
+    n_won: int
+    won: float
+    lost: float
+    fees: float
+
+
+@compiled
+def sweep(program, rows, lines, known, ranges, prices, table, shift, account, metrics, state):
+    """Metrics of every combination, in place.
+
+    program, lines, known, ranges  as in `evaluate`
+    rows     int64[n_combinations, n_columns]
+    prices   Prices
+    table    float64[n_levels, n_blocks + 1, 8]  `stretches` of the closes, in blocks of 2**shift bars
+    account  Account
+    metrics  float64[n_combinations, len(CORE) or N_FIRST]  filled
+    state    uint8[n_combinations]      DONE, REFUSED or AGAIN, filled
+    """
+    n_bars, depth = prices.close.size, 0
+    for k in range(program.shape[0]):
+        depth += program[k, 0] == ABOVE
+    stack = np.zeros((depth, 3, n_bars // WORD + 1), np.uint64)
+    bars, positions = np.empty(n_bars + 2, np.int64), np.empty(n_bars + 2, np.int64)
+    for k in range(rows.shape[0]):
+        if program.shape[0] == 1:
+            a, b = rows[k, 0], rows[k, 1]
+            compare(lines[a], lines[b], ranges[a], ranges[b], stack[0, 0])
+        else:
+            evaluate(program, rows[k], lines, known, ranges, stack)
+        n = changes_of(stack[0], n_bars, bars, positions)
+        if n == 0 and not _any_known(program, rows[k], lines, known, ranges, stack):
+            state[k] = REFUSED
+        else:
+            state[k] = _trade(bars, positions, n, prices, table, shift, account, metrics[k])
+
+
+@compiled
+def _any_known(program, rows, lines, known, ranges, stack):
+    """Evaluate a combination, and say whether its signal is known on any bar."""
+    evaluate(program, rows, lines, known, ranges, stack)
+    found = NO
+    for w in range(stack.shape[2]):
+        found |= stack[0, 2, w]
+    return found != NO
+
+
+@compiled
+def _trade(bars, positions, n, prices, table, shift, account, metrics):
+    """Metrics of one line of changes; AGAIN where it has to be simulated bar by bar."""
+    close, n_bars = prices.close, prices.close.size
+    money, held, worth = account.cash, 0.0, account.cash
+    path = Path(0.0, 0.0, 0.0, 0.0, 0.0, account.cash, 0.0)
+    since, n_flat, n_held, n_trades, n_closed, n_won = 0, 0, 0, 0, 0, 0
+    entered = won = lost = fees = traded = 0.0
+    while n > 0 and bars[n - 1] + account.lag >= n_bars:
+        n -= 1
+    if n > 0 and bars[0] + account.lag == 0:
+        return AGAIN
+    for k in range(n + 1):
+        bar = bars[k] + account.lag if k < n else n_bars
+        worth = money
+        if held == 0.0:
+            n_flat += bar - since - 1
+        else:
+            n_held += bar - since
+            worth = money + held * close[bar - 1]
+            if held > 0.0 and shift == 0:
+                if bar > since + 1:
+                    path = _jump(path, held, table, since + 1, bar - 1)
+            elif held > 0.0:
+                path = _hold(path, held, close, since + 1, bar - 1, table, shift, account.cash_return)
+            else:
+                path = _walk(path, money, held, close, since + 1, bar - 1, account.cash_return)
+        if k == n:
+            break
+        price = prices.fill[bar]
+        if held != 0.0:
+            paid = price * (1.0 - account.slippage) if held > 0.0 else price * (1.0 + account.slippage)
+            fee = account.fees * abs(held) * paid
+            money = money + held * paid - fee
+            fees += fee
+            traded += abs(held) * paid / worth
+            n_closed += 1
+            n_won += money > entered
+            won += max(money - entered, 0.0)
+            lost += max(entered - money, 0.0)
+        held, entered, since = 0.0, money, bar
+        if positions[k] != 0 and money > 0.0:
+            paid = price * (1.0 + account.slippage) if positions[k] > 0 else price * (1.0 - account.slippage)
+            held = positions[k] * money / (paid * (1.0 + account.fees))
+            fee = account.fees * abs(held) * paid
+            money = money - held * paid - fee
+            fees += fee
+            traded += abs(held) * paid / worth
+            n_trades += 1
+        path = _add(path, worth, money + held * close[bar], account.cash_return)
+    n, mean = n_bars - 1, path.r / (n_bars - 1)
+    square, flat_loss = path.r2 - n * mean * mean, min(-account.cash_return, 0.0)
+    if path.deepest <= -1.0 or (n_trades > 0 and not square > STEADY * path.r2):
+        return AGAIN
+    core_metrics(
+        Sums(
+            n_bars,
+            worth / account.cash,
+            mean,
+            square,
+            path.r3 - 3.0 * mean * path.r2 + 2.0 * n * mean**3,
+            path.r4 - 4.0 * mean * path.r3 + 6.0 * mean * mean * path.r2 - 3.0 * n * mean**4,
+            path.loss2 + n_flat * flat_loss * flat_loss,
+            n_trades > 0,
+            path.deepest,
+            n_held,
+            traded,
+            n_trades,
+            n_closed,
+            n_won,
+            won,
+            lost,
+            fees,
+        ),
+        account,
+        metrics,
+    )
+    return DONE
+
+
+@compiled
+def _add(path, before, value, cash_return):
+    """The path with one more bar."""
+    r = value / before - 1.0
+    square, loss = r * r, min(r - cash_return, 0.0)
+    peak, deepest = max(path.peak, value), path.deepest
+    if value < peak * (1.0 + deepest):
+        deepest = value / peak - 1.0
+    return Path(
+        path.r + r,
+        path.r2 + square,
+        path.r3 + square * r,
+        path.r4 + square * square,
+        path.loss2 + loss * loss,
+        peak,
+        deepest,
+    )
+
+
+@compiled
+def _walk(path, money, held, close, first, last, cash_return):
+    """The path with bars first..last, one after the other."""
+    for t in range(first, last + 1):
+        path = _add(path, money + held * close[t - 1], money + held * close[t], cash_return)
+    return path
+
+
+@compiled
+def _hold(path, held, close, first, last, table, shift, cash_return):
+    """The same for units that were bought for the whole account: blocks are looked up, the bars beside them walked.
+
+    What is left of the account is a rounding error, so equity goes as the price.
+    """
+    low, high = (first + (1 << shift) - 1) >> shift, ((last + 1) >> shift) - 1
+    if low > high:
+        return _walk(path, 0.0, held, close, first, last, cash_return)
+    path = _walk(path, 0.0, held, close, first, (low << shift) - 1, cash_return)
+    path = _jump(path, held, table, low, high)
+    return _walk(path, 0.0, held, close, (high + 1) << shift, last, cash_return)
+
+
+@compiled
+def _jump(path, held, table, low, high):
+    """The path with the blocks low..high."""
+    level = _bit_length(low ^ high)
+    a, b = low, high if high > low else table.shape[1] - 1
+    peak, deepest = path.peak, min(path.deepest, min(table[level, a, FALL], table[level, b, FALL]))
+    if table[level, b, LOW] < table[level, a, HIGH] * (1.0 + deepest):
+        deepest = table[level, b, LOW] / table[level, a, HIGH] - 1.0
+    lowest = held * min(table[level, a, LOW], table[level, b, LOW])
+    if lowest < peak * (1.0 + deepest):
+        deepest = lowest / peak - 1.0
+    return Path(
+        path.r + (table[level, a, R] + table[level, b, R]),
+        path.r2 + (table[level, a, R2] + table[level, b, R2]),
+        path.r3 + (table[level, a, R3] + table[level, b, R3]),
+        path.r4 + (table[level, a, R4] + table[level, b, R4]),
+        path.loss2 + (table[level, a, LOSS2] + table[level, b, LOSS2]),
+        max(peak, held * max(table[level, a, HIGH], table[level, b, HIGH])),
+        deepest,
+    )
+
+
+@compiled
+def _bit_length(number):
+    """Bits that a number below 2**36 needs."""
+    length = 0
+    while number >= LENGTHS.size:
+        number >>= 12
+        length += 12
+    return length + LENGTHS[number]
+
+
+@compiled
+def core_metrics(sums, account, metrics):
+    """The metrics of CORE, or its first ones where there is no more room; their formulas stand in `metrics`."""
+    n, a_year = sums.n_bars - 1, account.a_year
+    excess = (sums.mean - account.cash_return) * math.sqrt(a_year)
+    deviation = math.sqrt(sums.square / (n - 1))
+    metrics[0] = sums.growth - 1.0
+    metrics[1] = _ratio(excess, deviation) if sums.varies else np.nan
+    metrics[2] = sums.deepest
+    metrics[3] = sums.n_trades
+    if metrics.size == N_FIRST:
+        return
+    yearly, variance = sums.growth ** (a_year / n), sums.square / n
+    metrics[4] = yearly - 1.0 if yearly <= LARGEST_RATIO else np.nan
+    metrics[5] = deviation * math.sqrt(a_year)
+    metrics[6] = _ratio(excess, math.sqrt(sums.loss2 / n))
+    metrics[7] = _ratio(metrics[4], -sums.deepest)
+    metrics[8] = sums.n_held / sums.n_bars
+    metrics[9] = sums.traded * a_year / n
+    metrics[10] = sums.n_won / sums.n_closed if sums.n_closed else np.nan
+    metrics[11] = _ratio(sums.won, sums.lost)
+    metrics[12] = sums.fees
+    metrics[13] = _ratio(sums.cube / n, variance**1.5) if sums.varies else np.nan
+    metrics[14] = _ratio(sums.fourth / n, variance * variance) if sums.varies else np.nan
+
+
+@compiled
+def _ratio(numerator, denominator):
+    if denominator == 0.0 or not abs(numerator) <= LARGEST_RATIO * abs(denominator):
+        return np.nan
+    return numerator / denominator + 0.0
+
+
+# ---- bar by bar ------------------------------------------------------------------------------------------------------
+
+
+@compiled
+def simulate_each(targets, market, terms, account, metrics):
+    """The metrics of CORE of every line of target positions, float64[n_combinations, n_bars], in place.
+
+    Equity that leaves the range of floats gives NaN.
+    """
+    for k in range(targets.shape[0]):
+        equity, units, fills, _ = _simulate(targets[k], market, terms)
+        trades = pair_trades(fills, equity.size - 1, market.close[-1])
+        core_metrics(_sums_of(equity, units, fills, trades, account.cash_return), account, metrics[k])
+
+
+@compiled
+def _simulate(target, market, terms):
+    return simulate(
+        market.open,
+        market.high,
+        market.low,
+        market.close,
+        target,
+        market.scale,
+        market.due,
+        market.stops,
+        market.timing,
+        market.sizing,
+        terms,
+    )
+
+
+@compiled
+def _sums_of(equity, units, fills, trades, cash_return):
+    n = equity.size - 1
+    returns, total, low, high, loss2, n_held = np.empty(n), 0.0, np.inf, -np.inf, 0.0, 0
+    for t in range(n):
+        r = equity[t + 1] / equity[t] - 1.0 if equity[t] > 0.0 else 0.0
+        loss = min(r - cash_return, 0.0)
+        returns[t], total, low, high, loss2 = r, total + r, min(low, r), max(high, r), loss2 + loss * loss
+    mean, square, cube, fourth = total / n, 0.0, 0.0, 0.0
+    for t in range(n):
+        r = returns[t] - mean
+        square += r * r
+        cube += r * r * r
+        fourth += (r * r) * (r * r)
+    for t in range(n + 1):
+        n_held += units[t] != 0.0 and equity[t] > 0.0
+    traded = fees = won = lost = 0.0
+    for k in range(fills.shape[0]):
+        before = equity[max(int(fills[k, FILL_BAR]) - 1, 0)]
+        traded += abs(fills[k, FILL_UNITS]) * fills[k, FILL_PRICE] / before
+        fees += fills[k, FILL_FEE]
+    n_closed = n_won = 0
+    for k in range(trades.shape[0]):
+        pnl = trades[k, 6]
+        if trades[k, 7] != OPEN:
+            n_closed += 1
+            n_won += pnl > 0.0
+            won += max(pnl, 0.0)
+            lost += max(-pnl, 0.0)
+    return Sums(
+        n + 1,
+        equity[n] / equity[0],
+        mean,
+        square if high - low > 0.0 else 0.0,
+        cube,
+        fourth,
+        loss2,
+        n > 1 and high - low > ROUNDING,
+        drawdowns(equity).deepest,
+        n_held,
+        traded,
+        trades.shape[0],
+        n_closed,
+        n_won,
+        won,
+        lost,
+        fees,
+    )
+
+
+@compiled
+def positions_of(program, rows, lines, known, ranges, targets, state):
+    """Target positions of every combination, float64[n_combinations, n_bars] of -1, 0, 1, and its state, in place."""
+    n_bars, depth = targets.shape[1], 0
+    for k in range(program.shape[0]):
+        depth += program[k, 0] == ABOVE
+    stack = np.zeros((depth, 3, n_bars // WORD + 1), np.uint64)
+    for k in range(rows.shape[0]):
+        state[k] = DONE if _any_known(program, rows[k], lines, known, ranges, stack) else REFUSED
+        for t in range(n_bars):
+            up, down = stack[0, 0, t // WORD] & BITS[t % WORD], stack[0, 1, t // WORD] & BITS[t % WORD]
+            targets[k, t] = (1.0 if up else 0.0) - (1.0 if down else 0.0)
+
+
+@compiled
+def returns_of_each(targets, market, terms, returns):
+    """Returns of every line of target positions, float64[n_combinations, n_bars - 1], in place."""
+    for k in range(targets.shape[0]):
+        equity = _simulate(targets[k], market, terms)[0]
+        for t in range(equity.size - 1):
+            returns[k, t] = equity[t + 1] / equity[t] - 1.0 if equity[t] > 0.0 else 0.0

@@ -1,0 +1,551 @@
+"""Sweeps: one strategy with every combination of parameters, never a winner without the number of trials."""
+
+import concurrent.futures
+import dataclasses
+import functools
+import hashlib
+import html
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from backgrid._sweep import CORE, DONE, REFUSED
+from backgrid.bars import bar_text, check_prices, hash_bars
+from backgrid.checkpoint import Batch, Checkpoint
+from backgrid.engine import complete_given, holding, run_backtest, with_other_columns
+from backgrid.errors import BackgridError, ParameterError, did_you_mean, shown
+from backgrid.ledger import count_trials, is_kept, record_trials
+from backgrid.luck import Luck, measure_luck
+from backgrid.metrics import METRICS, format_metric, returns_of
+from backgrid.space import Space, read_space, read_where
+from backgrid.strategies import check_axis, function_name, get_strategy
+from backgrid.trials import Job, Trials
+
+if TYPE_CHECKING:
+    from backgrid.result import BacktestResult
+
+MEMORY = "1GB"
+DEFAULT_METRICS = tuple(name for name in METRICS if name in CORE)
+UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
+WORK = 2**27  # bars of all combinations of a batch: a second of one core, or less
+N_BATCHES = 16  # at least, where an executor shares them among its workers
+UNTRIED = 255  # state of a combination that was not reached
+MOST_SHOWN = 10
+CHUNK = 512  # trials whose returns are looked at together
+
+
+def run_grid(
+    prices: pd.DataFrame | pd.Series | Mapping[str, pd.DataFrame],
+    strategy: str | Callable,
+    grid: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+    *,
+    where: str | Callable | None = None,
+    metrics: Sequence[str] | None = None,
+    memory: str | int | None = None,
+    executor: concurrent.futures.Executor | None = None,
+    checkpoint: str | os.PathLike | None = None,
+    **settings: Any,
+) -> "GridResult":
+    """Backtest one strategy with every combination of parameters.
+
+    Each cell equals `run_backtest` with the same parameters. A strategy that compares indicator lines is called once
+    for all of them; any other function once a combination.
+
+    Parameters
+    ----------
+    prices : DataFrame, Series, or dict of symbol to DataFrame
+        As in `run_backtest`; with a dict the sweep is made for each symbol.
+    strategy : str or function
+        A registered name, or a function of the prices with keyword parameters.
+    grid : dict of lists, or list of dicts
+        Values of each parameter, all of whose combinations are tried; or the combinations. The strategy's defaults for
+        the rest.
+    where : str or function, optional
+        Which combinations to try: an expression such as "fast_window < slow_window" (never run as Python), or a
+        function of the parameters that it names. The others are counted as excluded.
+    metrics : list of str, optional
+        Names in `backgrid.metrics.METRICS`. By default those that need no equity curve: total_return cagr
+        annual_volatility sharpe sortino calmar max_drawdown skew kurtosis exposure turnover n_trades win_rate
+        profit_factor fees_paid.
+    memory : str or int, default "1GB"
+        What the sweep may use, results included, such as "500MB". [bytes]
+    executor : concurrent.futures.Executor, optional
+        Where batches are evaluated, such as a process pool or a Dask client's; threads of this process if not given.
+    checkpoint : path, optional
+        A file to which finished batches are added; the same sweep goes on from there. Not with several symbols.
+    **settings
+        The other arguments of `run_backtest`: fill, fees, slippage ...
+
+    Returns
+    -------
+    GridResult
+        With `partial` set where it was interrupted (Ctrl-C).
+
+    Raises
+    ------
+    ParameterError
+        For any wrong argument, naming it; for a grid whose results have no room in the memory; where every combination
+        is refused, with the reason for the first.
+    PricesError
+        As `run_backtest`.
+    """
+    several = prices if isinstance(prices, Mapping) else None
+    if several is not None and (not several or checkpoint is not None):
+        raise ParameterError("prices: the dict is empty" if not several else "a checkpoint is of one symbol only")
+    function = get_strategy(strategy) if isinstance(strategy, str) else strategy
+    if not callable(function):
+        raise ParameterError("a sweep needs a strategy with parameters: a registered name, or a function")
+    space, wanted, given = read_space(grid), _check_metrics(metrics), complete_given(settings)
+    for name, values in zip(space.names, space.values, strict=True):
+        check_axis(function, name, values)
+    chosen = read_where(where, space)
+    room = _check_room(memory, space.size * len(several or [0]), len(wanted))
+    parts = {}
+    for symbol, own in (several or {"": prices}).items():
+        bars = check_prices(own)
+        job = Job(with_other_columns(bars, own), bars.shape[1], function, space, given, wanted, room)
+        parts[symbol] = _sweep(job, symbol or str(own.attrs.get("symbol", "")), chosen, executor, checkpoint)
+        _record(parts[symbol])
+        if parts[symbol].partial:
+            break
+    return parts[""] if several is None else _joined(parts)
+
+
+class Winner(NamedTuple):
+    """The best combination of a sweep, beside how many were tried and how its neighbours do."""
+
+    params: dict[str, Any]
+    metric: str
+    value: float
+    n_trials: int
+    neighbours: np.ndarray  # the metric of the combinations one step away in the grid
+    metrics: dict[str, float]
+
+    def __repr__(self) -> str:
+        named = ", ".join(f"{name}={value}" for name, value in self.params.items())
+        shown = functools.partial(format_metric, self.metric)
+        text = f"{named}: {self.metric} {shown(self.value)}, the highest of {self.n_trials:,} trials"
+        known = self.neighbours[~np.isnan(self.neighbours)]
+        if not known.size:
+            return f"{text}; it has no neighbours in the grid"
+        return f"{text}; its {known.size} neighbours: median {shown(np.median(known))}, lowest {shown(known.min())}"
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class GridResult:
+    """What a sweep gives back.
+
+    Attributes
+    ----------
+    strategy : str
+        Name of the strategy.
+    symbol : str
+        What was traded; empty for several symbols, or where the prices did not say.
+    metrics : DataFrame, n_trials rows
+        One row a combination; the index is the parameters, after the symbol where there are several.
+    n_trials, n_refused, n_excluded : int
+        Combinations that were tried, that the strategy refused (or that gave no signal), and that `where` left out.
+    partial : bool
+        Whether it was interrupted before all were tried.
+    settings : dict
+        The arguments of `run_backtest`, as in `BacktestResult.settings`.
+    by_symbol : dict of str to GridResult
+        The sweep of each symbol, where there are several.
+    """
+
+    strategy: str
+    symbol: str
+    metrics: pd.DataFrame
+    n_trials: int
+    n_refused: int
+    n_excluded: int
+    partial: bool
+    settings: dict[str, Any]
+    by_symbol: dict[str, "GridResult"]
+    trials: Trials | None
+    codes: np.ndarray
+
+    def best(self, metric: str = "sharpe") -> Winner:
+        """The combination with the highest value of a metric, the first of equals.
+
+        Raises
+        ------
+        ParameterError
+            For a metric that the sweep has not computed, or that is undefined for every combination.
+        """
+        values = self._values(metric)
+        if np.isnan(values).all():
+            raise ParameterError(f"{metric} is undefined for all {self.n_trials:,} combinations")
+        place = int(np.nanargmax(values))
+        return Winner(
+            params=self.params(place),
+            metric=metric,
+            value=float(values[place]),
+            n_trials=self.n_trials,
+            neighbours=values[self.neighbours(place)],
+            metrics={name: float(value) for name, value in self.metrics.iloc[place].items()},
+        )
+
+    def params(self, place: int) -> dict[str, Any]:
+        """The parameters of a row, with its symbol where there are several."""
+        if self.by_symbol:
+            label = self.metrics.index[place]
+            return dict(zip(self.metrics.index.names, label if isinstance(label, tuple) else (label,), strict=True))
+        return self._trials.job.space.params(self.codes[place])
+
+    def neighbours(self, place: int) -> np.ndarray:
+        """Rows of the combinations that are at most one step away from this one on every axis: int64[n]."""
+        if self.by_symbol:
+            start = 0
+            for part in self.by_symbol.values():
+                if place < start + part.n_trials:
+                    return start + part.neighbours(place - start)
+                start += part.n_trials
+        apart = np.abs(self._ranks - self._ranks[place])
+        return np.flatnonzero(apart.max(axis=1, initial=0) == 1)
+
+    def run(self, params: Mapping[str, Any] | None = None) -> "BacktestResult":
+        """The backtest of one combination, that of the highest Sharpe ratio if not given."""
+        job = self._trials.job
+        complete = {**self.best().params, **(params or {})}
+        result = run_backtest(job.bars, job.strategy, params=complete, **job.given)
+        return dataclasses.replace(result, symbol=self.symbol)
+
+    def returns(self, rows: Sequence[int] | None = None) -> pd.DataFrame:
+        """Returns of combinations, net of costs: one row a bar from the second on, one column a combination.
+
+        Parameters
+        ----------
+        rows : sequence of int, optional
+            Which rows of `metrics`; all of them if not given, which takes 8 bytes a bar and combination.
+        """
+        chosen = np.arange(self.n_trials) if rows is None else np.asarray(rows)
+        values = self._trials.returns(self.codes[chosen])
+        return pd.DataFrame(values.T, index=self._trials.job.bars.index[1:], columns=self.metrics.index[chosen])
+
+    def overfit(
+        self, *, n_trials: int | str | None = None, n_blocks: int = 16, n_boot: int = 1000, seed: int = 0
+    ) -> Luck:
+        """What the combination with the highest Sharpe ratio is worth, given how many were tried.
+
+        Parameters
+        ----------
+        n_trials : int or "ledger", optional
+            What the Sharpe ratio is deflated by: those of this sweep if not given; "ledger" for all that the trial
+            ledger knows of this strategy and data, which are at least these. [trials]
+        n_blocks : int, default 16
+            Of the cross-validation.
+        n_boot, seed : int
+            Of the bootstrap.
+
+        Returns
+        -------
+        Luck
+
+        Raises
+        ------
+        ParameterError
+            For an argument out of its bounds; for several symbols; where no Sharpe ratio is defined.
+        """
+        trials, settings = self._trials, self.settings
+        place = int(np.nanargmax(self._sharpes()))
+        market, sizes = trials.market, len(trials.job.bars) * 8
+        most = max(min(CHUNK, trials.job.room // (4 * sizes)), 1)
+        cut = [self.codes[start : start + most] for start in range(0, self.n_trials, most)]
+        kept = [trials.returns(codes) for codes in cut] if self.n_trials * sizes < trials.job.room / 2 else None
+        return measure_luck(
+            lambda: iter(kept) if kept else (trials.returns(codes) for codes in cut),
+            n_bars=market.close.size - 1,
+            winner=self.params(place),
+            place=place,
+            benchmark=returns_of(holding(market.open, market.close, settings["fill"])),
+            cash=trials.account.cash_return,
+            periods_per_year=settings["periods_per_year"],
+            n_trials=self._counted(n_trials),
+            n_blocks=n_blocks,
+            n_boot=n_boot,
+            seed=seed,
+        )
+
+    def _sharpes(self) -> np.ndarray:
+        if "sharpe" in self.metrics:
+            values = self._values("sharpe")
+        else:
+            job = self._trials.job._replace(metrics=("sharpe",))
+            values = Trials(job, _n_threads()).metrics(self.codes)[1][:, 0]
+        if np.isnan(values).all():
+            raise ParameterError(f"sharpe is undefined for all {self.n_trials:,} combinations")
+        return values
+
+    def _counted(self, n_trials: int | str | None) -> int:
+        """What to deflate by: never fewer than were tried here."""
+        if n_trials is None:
+            return self.n_trials
+        if n_trials == "ledger":
+            return max(count_trials(data=hash_bars(self._trials.job.prices), strategy=self.strategy), self.n_trials)
+        if isinstance(n_trials, bool) or not isinstance(n_trials, (int, np.integer)) or n_trials < self.n_trials:
+            raise ParameterError(
+                f"n_trials must be 'ledger' or a whole number of at least {self.n_trials:,}, which this sweep has "
+                f"tried; got {shown(n_trials)}"
+            )
+        return int(n_trials)
+
+    def _values(self, metric: str) -> np.ndarray:
+        if metric not in self.metrics:
+            raise ParameterError(f"the sweep has no {shown(metric)}{did_you_mean(str(metric), self.metrics.columns)}")
+        return self.metrics[metric].to_numpy(dtype=float)
+
+    @property
+    def _trials(self) -> Trials:
+        if self.trials is None:
+            raise ParameterError(f"choose one symbol: result.by_symbol[{min(self.by_symbol)!r}]")
+        return self.trials
+
+    @functools.cached_property
+    def _ranks(self) -> np.ndarray:
+        """Place of each parameter's value among the sorted values: int64[n_trials, n_names]."""
+        ranks = np.empty_like(self.codes)
+        for k, values in enumerate(self._trials.job.space.values):
+            order = sorted(range(len(values)), key=values.__getitem__) if _sortable(values) else range(len(values))
+            ranks[:, k] = np.argsort(np.array(order))[self.codes[:, k]]
+        return ranks
+
+    def __repr__(self) -> str:
+        return f"<GridResult {self._headline()}>"
+
+    def _headline(self) -> str:
+        left = [f"{self.n_refused:,} refused"] * bool(self.n_refused)
+        left += [f"{self.n_excluded:,} excluded"] * bool(self.n_excluded) + ["interrupted"] * self.partial
+        text = f"{self.strategy} {self.symbol}".strip() + f", {self.n_trials:,} trials"
+        text += f" ({', '.join(left)})" if left else ""
+        metric = "sharpe" if "sharpe" in self.metrics else self.metrics.columns[0]
+        return f"{text}; {self.best(metric)}" if self.metrics[metric].notna().any() else text
+
+    def _repr_html_(self) -> str:
+        metric = "sharpe" if "sharpe" in self.metrics else self.metrics.columns[0]
+        table = self.metrics.sort_values(metric, ascending=False, kind="stable").head(MOST_SHOWN)
+        rows = table.to_html(float_format=lambda value: f"{value:.4g}", na_rep="n/a", notebook=True)
+        more = f"<p>The best {len(table)} of {self.n_trials:,} by {metric}.</p>" if len(table) < self.n_trials else ""
+        return f"<p>{html.escape(self._headline())}</p>{rows}{more}"
+
+
+def _sortable(values: list[Any]) -> bool:
+    return all(isinstance(value, (int, float)) for value in values) or all(isinstance(value, str) for value in values)
+
+
+# ---- how it is done --------------------------------------------------------------------------------------------------
+
+
+def evaluate(job: Job, numbers: np.ndarray) -> Batch:
+    """What an executor's worker does with some combinations of a job."""
+    return Batch(numbers, *Trials(job).metrics(job.space.codes(numbers)))
+
+
+def _sweep(
+    job: Job,
+    symbol: str,
+    chosen: Callable[[np.ndarray], np.ndarray],
+    executor: concurrent.futures.Executor | None,
+    checkpoint: str | os.PathLike | None,
+) -> GridResult:
+    """The sweep of one symbol."""
+    n, trials = job.space.size, Trials(job, _n_threads())
+    state, values = np.full(n, UNTRIED, dtype=np.uint8), np.full((n, len(job.metrics)), np.nan)
+    kept = Checkpoint(checkpoint, _key(job)) if checkpoint is not None else None
+    for numbers, told, found in kept.batches() if kept else ():
+        state[numbers], values[numbers] = told, found
+    partial = False
+    excluded = np.zeros(n, dtype=bool)
+    try:
+        for batch in _evaluated(trials, _batches(job, state, chosen, excluded, bool(executor)), executor):
+            state[batch.numbers], values[batch.numbers] = batch.state, batch.values
+            if kept:
+                kept.add(batch)
+    except KeyboardInterrupt:
+        if not (state == DONE).any():
+            raise
+        partial = True
+    done = np.flatnonzero(state == DONE)
+    if not done.size:
+        raise ParameterError(_why_none(job, excluded, state))
+    codes = job.space.codes(done)
+    metrics = pd.DataFrame(values[done], index=_index(job.space, codes), columns=list(job.metrics), copy=False)
+    for name in job.metrics:
+        if METRICS[name].unit == "count":
+            metrics[name] = metrics[name].astype(np.int64) if metrics[name].notna().all() else metrics[name]
+    return GridResult(
+        strategy=function_name(job.strategy),
+        symbol=symbol,
+        metrics=metrics,
+        n_trials=int(done.size),
+        n_refused=int((state == REFUSED).sum()),
+        n_excluded=int(excluded.sum()),
+        partial=partial,
+        settings=trials.settings,
+        by_symbol={},
+        trials=trials,
+        codes=codes,
+    )
+
+
+def _batches(job: Job, state: np.ndarray, chosen: Callable, excluded: np.ndarray, shared: bool) -> Iterator[np.ndarray]:
+    """Numbers of the combinations still to be tried, in batches; notes those that are excluded."""
+    n = job.space.size
+    most = max(WORK // len(job.bars), 1)
+    most = min(most, max(-(-n // N_BATCHES), 1)) if shared else most
+    for start in range(0, n, most):
+        numbers = np.arange(start, min(start + most, n))
+        wanted = chosen(job.space.codes(numbers))
+        excluded[numbers] = ~wanted
+        numbers = numbers[wanted & (state[numbers] == UNTRIED)]
+        if numbers.size:
+            yield numbers
+
+
+def _evaluated(
+    trials: Trials, batches: Iterator[np.ndarray], executor: concurrent.futures.Executor | None
+) -> Iterator[Batch]:
+    """The batches as they are finished, with a bar where someone looks on."""
+    from tqdm.auto import tqdm
+
+    job = trials.job
+    with tqdm(total=job.space.size, unit="run", unit_scale=True, delay=1.0, leave=False, disable=not _watched()) as bar:
+        if executor is None:
+            for numbers in batches:
+                yield Batch(numbers, *trials.metrics(job.space.codes(numbers)))
+                bar.update(int(numbers[-1]) + 1 - bar.n)
+            return
+        futures = [executor.submit(evaluate, job, numbers) for numbers in batches]
+        try:
+            for future in futures:
+                batch = future.result()
+                yield batch
+                bar.update(batch.numbers.size)
+        finally:
+            for future in futures:
+                future.cancel()
+
+
+def _watched() -> bool:
+    """Whether a person sees the bar: in a terminal, or in a notebook that a Jupyter server has opened."""
+    return sys.stderr.isatty() or "JPY_SESSION_NAME" in os.environ
+
+
+def _n_threads() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _index(space: Space, codes: np.ndarray) -> pd.Index:
+    """The parameters of these combinations."""
+    if not space.names:
+        return pd.RangeIndex(len(codes))
+    if len(space.names) == 1:
+        return pd.Index(space.values[0], name=space.names[0]).take(codes[:, 0])
+    return pd.MultiIndex(
+        levels=[pd.Index(values) for values in space.values],
+        codes=list(codes.T),
+        names=space.names,
+        verify_integrity=False,
+    )
+
+
+def _record(part: GridResult) -> None:
+    """Note in the ledger what was tried."""
+    if not is_kept():
+        return
+    job = part.trials.job  # type: ignore[union-attr]
+    record_trials(
+        data=hash_bars(job.prices),
+        strategy=part.strategy,
+        request={
+            "values": {
+                name: list(map(repr, values)) for name, values in zip(job.space.names, job.space.values, strict=True)
+            },
+            "tried": hashlib.sha256(part.codes.tobytes()).hexdigest(),
+            "settings": part.settings,
+        },
+        n_trials=part.n_trials,
+        kind="sweep" if job.space.points is None else "search",
+        symbol=part.symbol,
+    )
+
+
+def _joined(parts: dict[str, GridResult]) -> GridResult:
+    """The sweeps of several symbols as one."""
+    first = next(iter(parts.values()))
+    total = {name: sum(getattr(part, name) for part in parts.values()) for name in ("n_refused", "n_excluded")}
+    metrics = pd.concat({symbol: part.metrics for symbol, part in parts.items()}, names=["symbol"])
+    return dataclasses.replace(
+        first,
+        symbol="",
+        metrics=metrics,
+        n_trials=len(metrics),
+        **total,
+        partial=any(part.partial for part in parts.values()),
+        by_symbol=parts,
+        trials=None,
+        codes=np.concatenate([part.codes for part in parts.values()]),
+    )
+
+
+def _key(job: Job) -> str:
+    """What tells one sweep from another."""
+    code = getattr(job.strategy, "__code__", None)
+    told = {
+        "bars": hash_bars(job.prices),
+        "others": hash_bars(job.bars) if job.bars.shape[1] > job.n_columns else None,
+        "strategy": function_name(job.strategy),
+        "code": code and (code.co_code.hex(), repr(code.co_consts), code.co_names),
+        "space": [job.space.names, job.space.values, None if job.space.points is None else job.space.points.tolist()],
+        "given": {name: repr(value) for name, value in job.given.items()},
+        "metrics": job.metrics,
+    }
+    return hashlib.sha256(json.dumps(told, default=repr).encode()).hexdigest()
+
+
+# ---- checks ----------------------------------------------------------------------------------------------------------
+
+
+def _check_metrics(metrics: Sequence[str] | None) -> tuple[str, ...]:
+    if metrics is None:
+        return DEFAULT_METRICS
+    if isinstance(metrics, str) or not isinstance(metrics, Sequence) or not metrics:
+        raise ParameterError(f"metrics must be a list of names, got {shown(metrics)}")
+    for name in metrics:
+        if name not in METRICS:
+            raise ParameterError(f"unknown metric {shown(name)}{did_you_mean(str(name)[:40], METRICS)}")
+    return tuple(dict.fromkeys(metrics))
+
+
+def _check_room(memory: str | int | None, n: int, n_metrics: int) -> int:
+    """What is left of the memory when the results are in it. [bytes]"""
+    asked = MEMORY if memory is None else memory
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]?)i?B?\s*", str(asked), re.IGNORECASE)
+    if isinstance(asked, bool) or not isinstance(asked, (str, int, np.integer)) or not found:
+        raise ParameterError(f"memory must be a size such as '500MB', got {shown(memory)}")
+    most = int(float(found[1]) * UNITS[found[2].upper()])
+    results = n * (16 * n_metrics + 24)  # as they come, and as a frame with its index
+    if results > 0.75 * most:
+        raise ParameterError(
+            f"{n:,} combinations with {n_metrics} metrics need {results / 10**6:,.0f} MB for their results alone, and "
+            f"memory is {asked}: give more of it, fewer values, or fewer metrics"
+        )
+    return most - results
+
+
+def _why_none(job: Job, excluded: np.ndarray, state: np.ndarray) -> str:
+    """Why there is no trial."""
+    if excluded.all():
+        return f"where leaves out all {excluded.size:,} combinations"
+    params = job.space.params(job.space.codes(np.flatnonzero(state == REFUSED)[:1])[0])
+    try:
+        run_backtest(job.bars, job.strategy, params=params, **job.given)
+    except BackgridError as error:
+        return f"every combination is refused; the first says: {error}"
+    return f"every combination of {len(job.bars):,} bars from {bar_text(job.bars.index, 0)} on is refused"

@@ -1,0 +1,379 @@
+"""Lines of a sweep: what a strategy function computes when axes stand in the place of its numbers.
+
+A sweep calls the function once. Each of its parameters is an `Axis` with all the values that are to be tried; an
+indicator of an axis is computed once a value and becomes `Lines`; what compares lines becomes a `Rule`, which the sweep
+evaluates for every combination without calling Python again. The same function so serves one run and a sweep.
+
+Lines keep one dimension for each axis of the sweep, of length 1 where they do not depend on it, and the bars last: two
+of them combine as NumPy broadcasts. Whatever else is done with an axis (a branch, a loop, a NumPy function) raises: the
+sweep then calls the function for each combination instead.
+"""
+
+import contextlib
+import contextvars
+import functools
+import math
+import operator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from backgrid.errors import ParameterError
+
+ABOVE, CROSSED, AND, OR, NOT, MINUS, LATCH, FILL = range(8)  # what a rule does with its parts
+
+
+class NotTraceable(TypeError):
+    """An axis or lines were used as if they were a number or a series."""
+
+
+def _refuse(self: Any, *_: Any) -> Any:
+    raise NotTraceable(f"{type(self).__name__} of a sweep has no single value")
+
+
+class TooManyLines(MemoryError):
+    """The lines of all combinations at once would need more memory than the sweep may use."""
+
+
+_room: contextvars.ContextVar[float] = contextvars.ContextVar("room", default=math.inf)  # bytes that lines may take
+
+
+@contextlib.contextmanager
+def room_for_lines(n_bytes: float) -> Iterator[None]:
+    """Within it, lines of more than this raise TooManyLines before they are computed."""
+    token = _room.set(n_bytes)
+    try:
+        yield
+    finally:
+        _room.reset(token)
+
+
+def check_room(*shape: int) -> None:
+    """TooManyLines if lines of this shape are more than there is room for."""
+    if 8 * math.prod(shape) > _room.get():
+        raise TooManyLines
+
+
+class _Symbol:
+    """What stands for many values at once; it has none of its own, and pandas and NumPy leave arithmetic to it."""
+
+    __pandas_priority__ = 10_000
+    __array_ufunc__ = None
+    __bool__ = __int__ = __float__ = __index__ = __len__ = __iter__ = __array__ = __hash__ = _refuse
+    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse
+
+
+class Axis(_Symbol):
+    """All values of one parameter; None for those that were refused.
+
+    place    which axis of the sweep, of n_axes
+    refused  what the function refused so far, shared by the axes of a sweep: truth arrays with a dimension each
+    """
+
+    def __init__(self, values: Iterable[Any], place: int, n_axes: int, refused: list[np.ndarray]) -> None:
+        self.values, self.place, self.n_axes, self.refused = list(values), place, n_axes, refused
+
+    def map(self, function: Callable[[Any], Any]) -> "Axis":
+        """The function of each value; a ParameterError refuses the combinations with that value."""
+        mapped, bad = [], np.zeros(len(self.values), dtype=bool)
+        for place, value in enumerate(self.values):
+            try:
+                mapped.append(None if value is None else function(value))
+            except ParameterError:
+                mapped.append(None)
+                bad[place] = True
+        if bad.any():
+            self.refused.append(self.along(bad))
+        return Axis(mapped, self.place, self.n_axes, self.refused)
+
+    @functools.cached_property
+    def least_whole(self) -> float:
+        """The smallest value where all are whole numbers, below all numbers where they are not."""
+        return min(self.values) if all(type(value) is int for value in self.values) else -math.inf
+
+    def along(self, values: np.ndarray) -> np.ndarray:
+        """One value each, along this axis of the sweep."""
+        shape = [1] * self.n_axes
+        shape[self.place] = len(self.values)
+        return values.reshape(shape)
+
+    def numbers(self) -> np.ndarray:
+        """The values as floats along this axis, NaN for what was refused."""
+        return self.along(np.array([np.nan if value is None else value for value in self.values], dtype=float))
+
+    def as_lines(self) -> "Lines":
+        """A level each: the value on every bar."""
+        return Lines(self.numbers()[..., None])
+
+    def _with(self, other: Any, function: Callable, swapped: bool) -> Any:
+        if isinstance(other, (int, float, np.number)):
+            return self.map(lambda value: function(other, value) if swapped else function(value, other))
+        return self.as_lines()._with(other, function, swapped)
+
+
+class Lines(_Symbol):
+    """A line for every combination of the axes that it depends on: float64[one dimension an axis, n_bars]."""
+
+    def __init__(self, rows: np.ndarray) -> None:
+        self.rows = rows
+
+    def shift(self, periods: int = 1) -> "Lines":
+        """The values so many bars later, as of a Series; NaN where there was none."""
+        n_bars = self.rows.shape[-1]
+        moved = np.full(self.rows.shape, np.nan)
+        if periods >= 0:
+            moved[..., min(periods, n_bars) :] = self.rows[..., : max(n_bars - periods, 0)]
+        else:
+            moved[..., : max(n_bars + periods, 0)] = self.rows[..., min(-periods, n_bars) :]
+        return Lines(moved)
+
+    def __neg__(self) -> "Lines":
+        return Lines(-self.rows)
+
+    def _with(self, other: Any, function: Callable, swapped: bool) -> Any:
+        if isinstance(other, Rule):
+            return NotImplemented
+        theirs = as_lines(other, self.rows.ndim - 1).rows
+        check_room(*np.broadcast_shapes(self.rows.shape, theirs.shape))
+        return Lines(function(theirs, self.rows) if swapped else function(self.rows, theirs))
+
+
+def _operator(function: Callable, swapped: bool) -> Callable:
+    return lambda self, other: self._with(other, function, swapped)
+
+
+for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow"):
+    for _kind in (Axis, Lines):
+        setattr(_kind, f"__{_name}__", _operator(getattr(operator, _name), False))
+        setattr(_kind, f"__r{_name}__", _operator(getattr(operator, _name), True))
+
+
+class Rule(_Symbol):
+    """A signal for every combination: a comparison of lines, or what other rules make together."""
+
+    def __init__(self, does: int, *parts: Any, signed: bool = False) -> None:
+        self.does, self.parts, self.signed = does, parts, signed
+
+    def __and__(self, other: Any) -> "Rule":
+        other = self._like(other)
+        return Rule(AND, self, other, signed=self.signed or other.signed)
+
+    def __or__(self, other: Any) -> "Rule":
+        other = self._like(other)
+        return Rule(OR, self, other, signed=self.signed or other.signed)
+
+    def __sub__(self, other: Any) -> "Rule":
+        return _less(self, self._like(other))
+
+    def __rsub__(self, other: Any) -> "Rule":
+        return _less(self._like(other), self)
+
+    __rand__, __ror__ = __and__, __or__
+
+    def __invert__(self) -> "Rule":
+        if self.signed:
+            raise NotTraceable("1 less a short signal is no position")
+        return Rule(NOT, self)
+
+    def fillna(self, value: Any) -> "Rule":
+        """This signal, and the other one where this one is not known."""
+        value = self._like(value)
+        return Rule(FILL, self, value, signed=self.signed or value.signed)
+
+    def _like(self, other: Any) -> "Rule":
+        return other if isinstance(other, Rule) else as_rule(other, self.n_axes)
+
+    @property
+    def n_axes(self) -> int:
+        """Axes of the sweep."""
+        first = self.parts[0]
+        return first.n_axes if isinstance(first, Rule) else first.rows.ndim - 1
+
+
+def _less(left: Rule, right: Rule) -> Rule:
+    if left.signed or right.signed:
+        raise NotTraceable("the difference of short signals may be beyond fully invested")
+    return Rule(MINUS, left, right, signed=True)
+
+
+def is_symbol(*values: Any) -> bool:
+    """Whether any of these stands for the values of a sweep."""
+    return any(isinstance(value, _Symbol) for value in values)
+
+
+def as_lines(values: Any, n_axes: int) -> Lines:
+    """Lines as they are; an axis, a number, a Series or an array as lines."""
+    if isinstance(values, Lines):
+        return values
+    if isinstance(values, Axis):
+        return values.as_lines()
+    if is_symbol(values):
+        raise NotTraceable("a signal is no line")
+    numbers = np.asarray(values, dtype=float)
+    if numbers.ndim > 1:
+        raise NotTraceable("a line has one dimension")
+    return Lines(numbers.reshape((1,) * n_axes + (numbers.size,)))
+
+
+def as_rule(signal: Any, n_axes: int) -> Rule:
+    """A rule as it is; lines of 0, 1 and NaN as a rule."""
+    if isinstance(signal, Rule):
+        return signal
+    line = as_lines(signal, n_axes)
+    known = line.rows[~np.isnan(line.rows)]
+    if not np.isin(known, (0.0, 1.0)).all():
+        raise NotTraceable("not a signal of 0 and 1")
+    return Rule(ABOVE, line, as_lines(0.5, n_axes))
+
+
+def compare(left: Any, right: Any) -> Rule:
+    """The rule that is 1 where `left` is above `right`."""
+    n_axes = next(_n_axes(side) for side in (left, right) if is_symbol(side))
+    return Rule(ABOVE, as_lines(left, n_axes), as_lines(right, n_axes))
+
+
+def crossing(rule: Rule) -> Rule:
+    """1 on the bar on which the rule turns from 0 to 1."""
+    return Rule(CROSSED, rule)
+
+
+def latching(entries: Any, exits: Any) -> Rule:
+    """1 from an entry until an exit; at least one of the two is a rule."""
+    n_axes = next(_n_axes(side) for side in (entries, exits) if is_symbol(side))
+    return Rule(LATCH, as_rule(entries, n_axes), as_rule(exits, n_axes))
+
+
+def _n_axes(symbol: Any) -> int:
+    return symbol.rows.ndim - 1 if isinstance(symbol, Lines) else symbol.n_axes
+
+
+def each(function: Callable[..., Any], *arguments: Any) -> Any:
+    """The function of these arguments; where some are an `Axis` or `Lines`, of each combination of theirs, as `Lines`.
+
+    The function gives one line of the bars; it sees the values of an axis as they are, and lines as arrays. A
+    ParameterError refuses that combination.
+    """
+    symbols = [value for value in arguments if is_symbol(value)]
+    if not symbols:
+        return function(*arguments)
+    n_axes = _n_axes(symbols[0])
+    shapes = [(s.rows.shape[:-1] if isinstance(s, Lines) else s.along(np.zeros(len(s.values))).shape) for s in symbols]
+    shape = np.broadcast_shapes(*shapes)
+    found: list[tuple[tuple[int, ...], np.ndarray]] = []
+    bad = np.zeros(shape, dtype=bool)
+    for place in np.ndindex(*shape):
+        chosen = [_at(value, place) for value in arguments]
+        if any(value is None for value in chosen):
+            continue
+        try:
+            found.append((place, np.asarray(function(*chosen), dtype=float)))
+        except ParameterError:
+            bad[place] = True
+        if len(found) == 1:
+            check_room(*shape, found[0][1].size)
+    if bad.any():
+        axis = next((symbol for symbol in symbols if isinstance(symbol, Axis)), None)
+        if axis is None:
+            raise NotTraceable("lines that refuse")
+        axis.refused.append(bad)
+    n_bars = found[0][1].size if found else 1
+    rows = np.full((*shape, n_bars), np.nan)
+    for place, line in found:
+        rows[place] = line
+    assert rows.ndim == n_axes + 1
+    return Lines(rows)
+
+
+def _at(value: Any, place: tuple[int, ...]) -> Any:
+    """What an argument is in one combination; None where it was refused."""
+    if isinstance(value, Axis):
+        return value.values[place[value.place]]
+    if isinstance(value, Lines):
+        return value.rows[tuple(p if n > 1 else 0 for p, n in zip(place, value.rows.shape[:-1], strict=True))]
+    return value
+
+
+def refuse_unless_below(low: Any, high: Any) -> None:
+    """Refuse the combinations in which `low` is not below `high`; at least one of the two is an axis."""
+    axis = low if isinstance(low, Axis) else high
+    lower, upper = (side.numbers() if isinstance(side, Axis) else side for side in (low, high))
+    bad = lower >= upper
+    if np.any(bad):
+        axis.refused.append(np.asarray(bad))
+
+
+# ---- what is called for each combination -----------------------------------------------------------------------------
+
+
+class _Memory(NamedTuple):
+    """Indicators computed so far, of bars that lie at this address."""
+
+    index: pd.Index
+    block: np.ndarray
+    start: int
+    computed: dict[tuple, Any]
+
+
+_memory: contextvars.ContextVar[_Memory | None] = contextvars.ContextVar("memory", default=None)
+
+
+@contextlib.contextmanager
+def remembering(bars: pd.DataFrame) -> Iterator[None]:
+    """Within it, an indicator of columns of these bars is computed once for the same numbers."""
+    block = bars.to_numpy()
+    token = _memory.set(_Memory(bars.index, block, _address(block), {}))
+    try:
+        yield
+    finally:
+        _memory.reset(token)
+
+
+def remembered(indicator: Callable) -> Callable:
+    """An indicator that a sweep need not compute twice; elsewhere it is just called."""
+
+    @functools.wraps(indicator)
+    def recall(*args: Any, **kwargs: Any) -> Any:
+        memory = _memory.get()
+        key = _key(memory, indicator.__name__, args, kwargs) if memory else None
+        if memory is None or key is None:
+            return indicator(*args, **kwargs)
+        if key not in memory.computed:
+            memory.computed[key] = indicator(*args, **kwargs)
+        return _fresh(memory.computed[key])
+
+    return recall
+
+
+def _key(memory: _Memory, name: str, args: tuple, kwargs: dict) -> tuple | None:
+    """What tells one call from another; None where it is not of columns of these very bars and plain numbers."""
+    parts: list[Any] = [name, *kwargs]
+    for value in (*args, *kwargs.values()):
+        if isinstance(value, (int, float, np.number)):
+            parts.append((type(value), value))
+        elif isinstance(value, (pd.Series, pd.DataFrame, np.ndarray)) and (place := _place(memory, value)):
+            parts.append((type(value), place))
+        else:
+            return None
+    return tuple(parts)
+
+
+def _place(memory: _Memory, values: Any) -> tuple | None:
+    """Where in the memory of the bars these values lie; None where they do not, or have another index."""
+    if not isinstance(values, np.ndarray) and not values.index.is_(memory.index):
+        return None
+    array = values if isinstance(values, np.ndarray) else values.to_numpy()
+    inside = 0 <= _address(array) - memory.start < memory.block.nbytes and array.dtype == memory.block.dtype
+    return (_address(array), array.shape, array.strides) if inside else None
+
+
+def _address(array: np.ndarray) -> int:
+    return array.ctypes.data
+
+
+def _fresh(lines: Any) -> Any:
+    """The same once more, so that nobody changes what is remembered."""
+    if isinstance(lines, tuple):
+        return type(lines)(*map(_fresh, lines))
+    return lines.copy()

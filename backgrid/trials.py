@@ -1,0 +1,335 @@
+"""The trials of a sweep: what any combination of parameters does, many at once, in the memory that is given.
+
+A strategy that compares lines is called once, with axes (`lines`), and its combinations are evaluated by `_sweep`. Any
+other function is called for each combination, and its target positions are simulated bar by bar. Both ways every number
+is that of `run_backtest` with the same parameters.
+"""
+
+import concurrent.futures
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from backgrid import _sweep
+from backgrid._sweep import AGAIN, CORE, DONE, N_FIRST, REFUSED
+from backgrid.engine import Asked, check_settings, checked_target, market_of, only_where_sized, run_asked
+from backgrid.errors import ParameterError, PricesError, TooFewBarsError
+from backgrid.lines import ABOVE, Axis, Lines, Rule, TooManyLines, as_rule, remembering, room_for_lines
+from backgrid.metrics import cash_return
+from backgrid.space import Space
+from backgrid.strategies import BUILT_IN, call_strategy, complete_params, function_name
+from backgrid.terms import STOPS, kernel_terms
+
+BLOCKS_FROM, SHIFT = 2**14, 4  # from so many bars on a table of all bars outgrows the cache: 2**4 bars a block
+N_CHECKED = 5  # combinations of a function of the user's that are held to plain calls
+N_CALLED = 256  # combinations that are called before they are simulated
+
+Evaluated = tuple[np.ndarray, np.ndarray]
+
+
+class Job(NamedTuple):
+    """What is to be tried; it can be pickled where the function can."""
+
+    bars: pd.DataFrame  # with whatever other columns the strategy may use
+    n_columns: int  # of prices, which come first
+    strategy: Callable
+    space: Space
+    given: Mapping[str, Any]  # the other arguments of run_backtest
+    metrics: tuple[str, ...]
+    room: int  # bytes for lines, and for what is called
+
+    @property
+    def prices(self) -> pd.DataFrame:
+        """The bars without other columns."""
+        return self.bars if self.bars.shape[1] == self.n_columns else self.bars.iloc[:, : self.n_columns]
+
+
+class Traced(NamedTuple):
+    """A strategy as lines, and what it does with them: the arguments of `_sweep.evaluate`."""
+
+    program: np.ndarray
+    lines: np.ndarray
+    known: np.ndarray
+    ranges: np.ndarray
+    bases: np.ndarray  # int64[n_columns]: first line of each column of the program
+    strides: np.ndarray  # int64[n_columns, n_axes]: lines from one value of an axis to the next
+    refused: list[np.ndarray]
+
+    def rows(self, codes: np.ndarray) -> np.ndarray:
+        """Lines of these combinations."""
+        return self.bases + codes @ self.strides.T
+
+    def refuses(self, codes: np.ndarray) -> np.ndarray:
+        """Whether the function refuses these combinations."""
+        bad = np.zeros(len(codes), dtype=bool)
+        for array in self.refused:
+            bad |= array[tuple(codes[:, k] if n > 1 else 0 for k, n in enumerate(array.shape))]
+        return bad
+
+
+class Trials:
+    """The combinations of one job, ready to be evaluated."""
+
+    def __init__(self, job: Job, n_threads: int = 1) -> None:
+        self.job, self.n_threads = job, n_threads
+        self.settings = check_settings(job.prices, job.given)
+        self.market = market_of(job.prices, job.given, self.settings)
+        self.terms = kernel_terms(self.settings)
+        self.account = _sweep.Account(
+            0 if self.settings["fill"] == "close" else 1,
+            self.terms.cash,
+            self.terms.fees,
+            self.terms.slippage,
+            cash_return(self.settings["risk_free"], self.settings["periods_per_year"]),
+            self.settings["periods_per_year"],
+        )
+        self.core = set(job.metrics) <= set(CORE)
+        self.fused = self.core and _can_fuse(self.settings, self.market.close.size)
+        if self.fused:
+            self.shift = SHIFT if self.market.close.size >= BLOCKS_FROM else 0
+            self.table = _sweep.stretches(self.market.close, self.account.cash_return, self.shift)
+        self.traced: Traced | None = None
+        self.traceable = True
+        with contextlib.suppress(TooManyLines):
+            self.traced = _trace(job, job.space.values)
+            self.traceable = self.traced is not None and self._agrees()
+
+    def metrics(self, codes: np.ndarray) -> Evaluated:
+        """State and metrics of combinations: uint8[n], DONE or REFUSED, and float64[n, n_metrics]."""
+        if not self.core:
+            return self._one_by_one(codes)
+        if self.fused and self.traceable:
+            state, values = self._over_lines(codes, self._fuse)
+        else:
+            state, values = self._simulate(codes)
+        if np.isnan(values[state == DONE, 0]).any():
+            raise PricesError("the account left the range of floats: prices or cash are too large or too small")
+        return state, values[:, [CORE.index(name) for name in self.job.metrics]]
+
+    def targets(self, codes: np.ndarray) -> Evaluated:
+        """State and target positions of combinations: uint8[n], float64[n, n_bars]."""
+        state, targets = self._over_lines(codes, self._positions) if self.traceable else self._called(codes)
+        return state, only_where_sized(targets, self.market.scale)
+
+    def returns(self, codes: np.ndarray) -> np.ndarray:
+        """Returns of combinations, net of costs: float64[n, n_bars - 1]; 0 for those that are refused."""
+        _, targets = self.targets(codes)
+        returns = np.empty((len(codes), targets.shape[1] - 1))
+        self._in_threads(
+            lambda part: _sweep.returns_of_each(targets[part], self.market, self.terms, returns[part]), len(codes)
+        )
+        return returns
+
+    # ---- over lines --------------------------------------------------------------------------------------------------
+
+    def _over_lines(self, codes: np.ndarray, work: Callable[[Traced, np.ndarray], Evaluated]) -> Evaluated:
+        """The work on lines of all combinations of the job, or of as many of these as there is room for."""
+        if self.traced is not None:
+            return work(self.traced, codes)
+        local, values = np.empty_like(codes), []
+        for k, known in enumerate(self.job.space.values):
+            places, local[:, k] = np.unique(codes[:, k], return_inverse=True)
+            values.append([known[place] for place in places])
+        try:
+            traced = _trace(self.job, values)
+        except TooManyLines:
+            if len(codes) == 1:
+                raise ParameterError("memory is too small for the lines of a single combination") from None
+            halves = [self._over_lines(half, work) for half in np.array_split(codes, 2)]
+            return np.concatenate([half[0] for half in halves]), np.concatenate([half[1] for half in halves])
+        assert traced is not None
+        return work(traced, local)
+
+    def _fuse(self, traced: Traced, codes: np.ndarray) -> Evaluated:
+        few = set(self.job.metrics) <= set(CORE[:N_FIRST])
+        values = np.full((len(codes), N_FIRST if few else len(CORE)), np.nan)
+        state = np.full(len(codes), REFUSED, dtype=np.uint8)
+        allowed = np.flatnonzero(~traced.refuses(codes))
+        rows, found, told = traced.rows(codes[allowed]), values[allowed], state[allowed]
+        fill = self.market.open if self.settings["fill"] == "next_open" else self.market.close
+        prices = _sweep.Prices(fill, self.market.close)
+
+        def sweep(part: slice) -> None:
+            lines = (traced.program, rows[part], traced.lines, traced.known, traced.ranges)
+            _sweep.sweep(*lines, prices, self.table, self.shift, self.account, found[part], told[part])
+
+        self._in_threads(sweep, allowed.size)
+        values[allowed], state[allowed] = found, told
+        again = np.flatnonzero(state == AGAIN)
+        for places in self._chunks(again):
+            _, targets = self._positions(traced, codes[places])
+            values[places] = self._metrics_of(targets)[:, : values.shape[1]]
+        state[again] = DONE
+        return state, values
+
+    def _positions(self, traced: Traced, codes: np.ndarray) -> Evaluated:
+        targets = np.zeros((len(codes), self.market.close.size))
+        state = np.full(len(codes), REFUSED, dtype=np.uint8)
+        allowed = np.flatnonzero(~traced.refuses(codes))
+        rows, found, told = traced.rows(codes[allowed]), targets[allowed], state[allowed]
+        self._in_threads(
+            lambda part: _sweep.positions_of(
+                traced.program, rows[part], traced.lines, traced.known, traced.ranges, found[part], told[part]
+            ),
+            allowed.size,
+        )
+        targets[allowed], state[allowed] = found, told
+        return state, targets
+
+    def _agrees(self) -> bool:
+        """Whether a traced function of the user's gives what it gives when it is called, for a few combinations."""
+        if self.job.strategy in BUILT_IN:
+            return True
+        numbers = np.unique(np.linspace(0, self.job.space.size - 1, N_CHECKED).astype(np.int64))
+        codes = self.job.space.codes(numbers)
+        try:
+            return all(map(np.array_equal, self._over_lines(codes, self._positions), self._called(codes)))
+        except Exception:  # whatever a function does that is called as itself, it will do again where it is seen
+            return False
+
+    # ---- combination by combination ----------------------------------------------------------------------------------
+
+    def _simulate(self, codes: np.ndarray) -> Evaluated:
+        states, values = [], []
+        for part in self._chunks(codes):
+            state, targets = self.targets(part)
+            states.append(state)
+            values.append(np.where((state == DONE)[:, None], self._metrics_of(targets), np.nan))
+        return np.concatenate(states), np.concatenate(values)
+
+    def _metrics_of(self, targets: np.ndarray) -> np.ndarray:
+        values = np.empty((len(targets), len(CORE)))
+        self._in_threads(
+            lambda part: _sweep.simulate_each(targets[part], self.market, self.terms, self.account, values[part]),
+            len(targets),
+        )
+        return values
+
+    def _called(self, codes: np.ndarray) -> Evaluated:
+        """Target positions as the function gives them."""
+        targets = np.zeros((len(codes), self.market.close.size))
+        state = np.full(len(codes), REFUSED, dtype=np.uint8)
+        with remembering(self.job.bars):
+            for place, code in enumerate(codes.tolist()):
+                target = self._target(self.job.space.params(code))
+                if target is not None:
+                    targets[place], state[place] = target, DONE
+        return state, targets
+
+    def _target(self, params: Mapping[str, Any]) -> np.ndarray | None:
+        """Target positions of one combination; None where the function refuses it, or gives no signal."""
+        job, most = self.job, max(self.settings["leverage"], 1.0)
+        complete = complete_params(job.strategy, params)
+        try:
+            signals = call_strategy(job.strategy, job.bars, complete)
+        except (ParameterError, TooFewBarsError):
+            return None
+        with contextlib.suppress(TooFewBarsError):
+            return checked_target(signals, job.bars.index, function_name(job.strategy), most, complete)
+        return None
+
+    def _one_by_one(self, codes: np.ndarray) -> Evaluated:
+        """Any metric, as `run_backtest` computes it."""
+        state, name = np.full(len(codes), REFUSED, dtype=np.uint8), function_name(self.job.strategy)
+        values = np.full((len(codes), len(self.job.metrics)), np.nan)
+        for places in self._chunks(np.arange(len(codes))):
+            state[places], targets = self.targets(codes[places])
+            for place, target in zip(places, targets, strict=True):
+                if state[place] == DONE:
+                    asked = Asked(name, {}, target)
+                    metrics = run_asked(self.job.prices, {}, asked, self.job.given, self.settings).metrics
+                    values[place] = [metrics[wanted] for wanted in self.job.metrics]
+        return state, values
+
+    # ---- how it is divided -------------------------------------------------------------------------------------------
+
+    def _chunks(self, codes: np.ndarray) -> Iterator[np.ndarray]:
+        """As many combinations at a time as have room for their target positions, in a few copies."""
+        most = max(min(N_CALLED, self.job.room // (32 * self.market.close.size)), 1)
+        return (codes[start : start + most] for start in range(0, len(codes), most))
+
+    def _in_threads(self, work: Callable[[slice], Any], n: int) -> None:
+        """The work on 0..n, a part for each thread in turn."""
+        n_parts = min(4 * self.n_threads, n) if self.n_threads > 1 else 1
+        parts = [slice(n * k // n_parts, n * (k + 1) // n_parts) for k in range(n_parts)]
+        if len(parts) == 1:
+            work(parts[0])
+            return
+        with concurrent.futures.ThreadPoolExecutor(self.n_threads) as pool:
+            list(pool.map(work, parts))
+
+
+def _can_fuse(settings: Mapping[str, Any], n_bars: int) -> bool:
+    """Whether the account is all in, all out or all short between two changes of the target, and pays by value only."""
+    plain = {"sizing": "fraction", "size": 1.0, "rebalance": None, "fixed_fee": 0.0, "whole_units": False}
+    free = {"cash_rate": 0.0, "borrow_rate": 0.0, **dict.fromkeys(STOPS)}
+    usual = all(settings[name] == value for name, value in {**plain, **free}.items())
+    return usual and settings["leverage"] >= 1.0 and n_bars > 2
+
+
+# ---- from a function to lines ----------------------------------------------------------------------------------------
+
+
+def _trace(job: Job, values: Sequence[list[Any]]) -> Traced | None:
+    """The function called with axes of these values; None where it does more with them than to compare lines.
+
+    Raises
+    ------
+    TooManyLines
+        Where there is no room for the lines.
+    """
+    refused: list[np.ndarray] = []
+    axes = [Axis(given, place, len(values), refused) for place, given in enumerate(values)]
+    try:
+        complete = {**complete_params(job.strategy, {}), **dict(zip(job.space.names, axes, strict=True))}
+        with room_for_lines(job.room / 4):
+            rule = as_rule(call_strategy(job.strategy, job.bars, complete), len(axes))
+            return _compiled(rule, len(job.bars), refused, job.room)
+    except TooManyLines:
+        raise
+    except Exception:  # a function that is not made for axes fails in its own way; it is called as it is then
+        return None
+
+
+def _compiled(rule: Rule, n_bars: int, refused: list[np.ndarray], room: int) -> Traced:
+    """The rule as a program on a stack, its lines below each other."""
+    program: list[tuple[int, int]] = []
+    columns: list[Lines] = []
+
+    def visit(node: Rule) -> None:
+        if node.does == ABOVE:
+            program.append((ABOVE, len(columns)))
+            columns.extend(node.parts)
+        else:
+            for part in node.parts:
+                visit(part)
+            program.append((node.does, 0))
+
+    visit(rule)
+    tables = {id(lines): lines.rows for lines in columns}
+    if 8 * n_bars * sum(rows[..., 0].size for rows in tables.values()) > room / 2:
+        raise TooManyLines
+    stacked = [np.broadcast_to(rows, (*rows.shape[:-1], n_bars)).reshape(-1, n_bars) for rows in tables.values()]
+    first = dict(zip(tables, np.cumsum([0, *map(len, stacked)]), strict=False))
+    lines = np.ascontiguousarray(np.concatenate(stacked) if len(stacked) > 1 else stacked[0])
+    return Traced(
+        np.array(program, dtype=np.int64),
+        lines,
+        _sweep.known_bars(lines),
+        _sweep.ranges(lines),
+        np.array([first[id(column)] for column in columns], dtype=np.int64),
+        np.array([_strides(column.rows.shape[:-1]) for column in columns], dtype=np.int64).reshape(len(columns), -1),
+        refused,
+    )
+
+
+def _strides(shape: tuple[int, ...]) -> list[int]:
+    """Lines from one value of each axis to the next, 0 for an axis that does not matter."""
+    strides, step = [], 1
+    for n in reversed(shape):
+        strides.append(step if n > 1 else 0)
+        step *= n
+    return strides[::-1]

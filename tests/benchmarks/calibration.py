@@ -1,0 +1,100 @@
+"""Do the statistics of luck keep their word? On worlds where the truth is known, how often do they say what they must.
+
+`python tests/benchmarks/calibration.py` prints a line for each, in some minutes; tests/test_overfit.py runs the same
+functions on fewer worlds.
+"""
+
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+
+from backgrid.overfit import bootstrap_ci, deflated_sharpe_ratio, probability_of_backtest_overfitting, reality_check
+
+PHIS = (-0.3, 0.0, 0.3, 0.5)
+
+
+def autoregressive(rng: np.random.Generator, phi: float, shape: tuple[int, ...]) -> np.ndarray:
+    """AR(1) noise of mean 0 and variance 1 along the first axis."""
+    noise = rng.standard_normal(shape)
+    noise[1:] *= np.sqrt(1.0 - phi * phi)
+    for t in range(1, len(noise) if phi else 0):
+        noise[t] += phi * noise[t - 1]
+    return noise
+
+
+def deflated_sharpe(n_worlds: int = 200, n_trials: int = 500, n_bars: int = 1250, seed: int = 0) -> np.ndarray:
+    """Deflated Sharpe ratio of the best of many strategies without skill, one a world."""
+    rng, found = np.random.default_rng(seed), np.empty(n_worlds)
+    for world in range(n_worlds):
+        returns = rng.standard_normal((n_trials, n_bars))
+        sharpes = returns.mean(axis=1) / returns.std(axis=1, ddof=1)
+        best = returns[sharpes.argmax()]
+        z = (best - best.mean()) / best.std()
+        found[world] = deflated_sharpe_ratio(
+            sharpes.max(),
+            n_obs=n_bars,
+            n_trials=n_trials,
+            variance=sharpes.var(ddof=1),
+            skew=(z**3).mean(),
+            kurtosis=(z**4).mean(),
+        )
+    return found
+
+
+def reality_check_pvalues(
+    n_worlds: int = 1000, n_trials: int = 100, n_bars: int = 500, phi: float = 0.0, n_boot: int = 299, seed: int = 0
+) -> np.ndarray:
+    """P-value (consistent) of the best of many strategies without skill, one a world; half of each trial is common."""
+    rng, found = np.random.default_rng(seed), np.empty(n_worlds)
+    for world in range(n_worlds):
+        noise = autoregressive(rng, phi, (n_bars, n_trials + 1))
+        found[world] = reality_check(noise[:, 1:] + noise[:, :1], n_boot=n_boot, seed=world).pvalue
+    return found
+
+
+def overfitting_of_noise(n_worlds: int = 200, n_trials: int = 20, n_bars: int = 400, seed: int = 0) -> np.ndarray:
+    """Probability of backtest overfitting of strategies without skill, one a world."""
+    rng = np.random.default_rng(seed)
+    worlds = (rng.standard_normal((n_bars, n_trials)) for _ in range(n_worlds))
+    return np.array([probability_of_backtest_overfitting(world, n_blocks=8).pbo for world in worlds])
+
+
+def sharpe_coverage(
+    n_worlds: int = 2000, n_bars: int = 250, phi: float = 0.0, sharpe: float = 0.05, n_boot: int = 999, seed: int = 0
+) -> float:
+    """Share of the worlds whose 95 % interval holds the true Sharpe ratio. [`sharpe` per bar]"""
+    worlds = autoregressive(np.random.default_rng(seed), phi, (n_bars, n_worlds)).T + sharpe
+    intervals = [bootstrap_ci(world, n_boot=n_boot, seed=k, periods_per_year=1) for k, world in enumerate(worlds)]
+    return sum(low <= sharpe <= high for low, high in intervals) / n_worlds
+
+
+def lines(scale: float = 1.0) -> Iterator[str]:
+    """Every calibration in a line; `scale` 0.1 takes a tenth of the worlds."""
+    deflated = deflated_sharpe(int(200 * scale))
+    high = (deflated > 0.95).mean()
+    yield f"deflated Sharpe of the best of 500 strategies of noise: above 0.95 in {high:.1%} of {deflated.size} worlds"
+    yield f"    its level of 5 % is at {np.quantile(deflated, 0.95):.2f}"
+    pbo = overfitting_of_noise(int(200 * scale))
+    yield f"PBO of 20 strategies of noise: mean {pbo.mean():.2f}, standard deviation {pbo.std():.2f}"
+    for phi in (0.0, 0.2):
+        for n_bars, n_trials in ((250, 20), (500, 100), (1000, 500)):
+            pvalues = reality_check_pvalues(int(400 * scale), n_trials, n_bars, phi)
+            yield (
+                f"reality check at 5 %, {n_trials} strategies of noise, {n_bars} bars, AR(1) {phi}: "
+                f"rejects {(pvalues <= 0.05).mean():.1%}"
+            )
+    for n_bars in (250, 1000, 2500):
+        for phi in PHIS:
+            for sharpe in (0.0, 0.1):
+                n_worlds = int(2000 * scale)
+                covered = sharpe_coverage(n_worlds, n_bars, phi, sharpe)
+                yield (
+                    f"95 % interval of a Sharpe of {sharpe} a bar, {n_bars} bars, AR(1) {phi}: "
+                    f"covers it in {covered:.1%} of {n_worlds} worlds"
+                )
+
+
+if __name__ == "__main__":
+    for line in lines(float(sys.argv[1]) if len(sys.argv) > 1 else 1.0):
+        print(line, flush=True)
