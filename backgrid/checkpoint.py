@@ -12,7 +12,7 @@ import numpy as np
 from backgrid.errors import ParameterError
 
 MAGIC = b"backgrid sweep 1\n"
-HEAD = struct.Struct("<qq")  # number of combinations and of metrics
+HEAD = struct.Struct("<qqq")  # numbers of combinations, of those that are done, and of metrics
 
 
 class Batch(NamedTuple):
@@ -20,7 +20,7 @@ class Batch(NamedTuple):
 
     numbers: np.ndarray  # int64[n]
     state: np.ndarray  # uint8[n]
-    values: np.ndarray  # float64[n, n_metrics]
+    values: np.ndarray  # float64[n_done, n_metrics]  of those that are done
 
 
 class Checkpoint:
@@ -53,20 +53,21 @@ class Checkpoint:
             file.seek(len(self.start))
             good = file.tell()
             while len(head := file.read(HEAD.size)) == HEAD.size:
-                n, n_metrics = HEAD.unpack(head)
-                if n < 0 or n_metrics < 0 or n * (9 + 8 * n_metrics) > os.fstat(file.fileno()).st_size:
+                n, n_done, n_metrics = HEAD.unpack(head)
+                size = 9 * n + 8 * n_done * n_metrics
+                if min(n, n_done, n_metrics) < 0 or size > os.fstat(file.fileno()).st_size:
                     break
-                body, digest = file.read(n * (9 + 8 * n_metrics)), file.read(32)
+                body, digest = file.read(size), file.read(32)
                 if hashlib.sha256(head + body).digest() != digest:
                     break
                 good = file.tell()
-                values = np.frombuffer(body, dtype="<f8", offset=9 * n).reshape(n, n_metrics)
+                values = np.frombuffer(body, dtype="<f8", offset=9 * n).reshape(n_done, n_metrics)
                 yield Batch(np.frombuffer(body, "<i8", n), np.frombuffer(body, np.uint8, n, 8 * n), values)
             file.truncate(good)
 
     def add(self, batch: Batch) -> None:
         """Write a batch to the disk."""
-        head = HEAD.pack(*batch.values.shape)
+        head = HEAD.pack(batch.numbers.size, *batch.values.shape)
         body = b"".join(
             (batch.numbers.astype("<i8").tobytes(), batch.state.tobytes(), batch.values.astype("<f8").tobytes())
         )

@@ -356,29 +356,30 @@ def _sweep(
 ) -> GridResult:
     """The sweep of one symbol."""
     n, trials = job.space.size, Trials(job, _n_threads())
-    state, values = np.full(n, UNTRIED, dtype=np.uint8), np.full((n, len(job.metrics)), np.nan)
+    state, excluded = np.full(n, UNTRIED, dtype=np.uint8), np.zeros(n, dtype=bool)
     kept = Checkpoint(checkpoint, _key(job)) if checkpoint is not None else None
-    for numbers, told, found in kept.batches() if kept else ():
-        state[numbers], values[numbers] = told, found
+    found = list(kept.batches()) if kept else []
+    for batch in found:
+        state[batch.numbers] = batch.state
     partial = False
-    excluded = np.zeros(n, dtype=bool)
     try:
         for batch in _evaluated(trials, _batches(job, state, chosen, excluded, bool(executor)), executor):
-            state[batch.numbers], values[batch.numbers] = batch.state, batch.values
+            found.append(batch)
+            state[batch.numbers] = batch.state
             if kept:
                 kept.add(batch)
     except KeyboardInterrupt:
         if not (state == DONE).any():
             raise
         partial = True
-    done = np.flatnonzero(state == DONE)
-    if not done.size:
+    if not (state == DONE).any():
         raise ParameterError(_why_none(job, excluded, state))
+    done, values = _in_order(found)
     codes = job.space.codes(done)
-    metrics = pd.DataFrame(values[done], index=_index(job.space, codes), columns=list(job.metrics), copy=False)
-    for name in job.metrics:
-        if METRICS[name].unit == "count":
-            metrics[name] = metrics[name].astype(np.int64) if metrics[name].notna().all() else metrics[name]
+    metrics = pd.DataFrame(values, index=_index(job.space, codes), columns=list(job.metrics), copy=False)
+    for place, name in enumerate(job.metrics):
+        if METRICS[name].unit == "count" and not np.isnan(values[:, place]).any():
+            metrics.isetitem(place, values[:, place].astype(np.int64))
     return GridResult(
         strategy=function_name(job.strategy),
         symbol=symbol,
@@ -406,6 +407,16 @@ def _batches(job: Job, state: np.ndarray, chosen: Callable, excluded: np.ndarray
         numbers = numbers[wanted & (state[numbers] == UNTRIED)]
         if numbers.size:
             yield numbers
+
+
+def _in_order(batches: list[Batch]) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of the combinations that are done, rising, and their metrics."""
+    numbers = np.concatenate([batch.numbers[batch.state == DONE] for batch in batches])
+    values = np.concatenate([batch.values for batch in batches]) if len(batches) > 1 else batches[0].values
+    if (numbers[1:] > numbers[:-1]).all():
+        return numbers, values
+    order = np.argsort(numbers)
+    return numbers[order], values[order]
 
 
 def _evaluated(

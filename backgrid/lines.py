@@ -341,7 +341,8 @@ def remembered(indicator: Callable) -> Callable:
             return indicator(*args, **kwargs)
         if key not in memory.computed:
             memory.computed[key] = indicator(*args, **kwargs)
-        return _fresh(memory.computed[key])
+        axis = next((value for value in (*args, *kwargs.values()) if isinstance(value, Axis)), None)
+        return _fresh(memory.computed[key], axis)
 
     return recall
 
@@ -349,9 +350,13 @@ def remembered(indicator: Callable) -> Callable:
 def _key(memory: _Memory, name: str, args: tuple, kwargs: dict) -> tuple | None:
     """What tells one call from another; None where it is not of columns of these very bars and plain numbers."""
     parts: list[Any] = [name, *kwargs]
+    if sum(isinstance(value, Axis) for value in (*args, *kwargs.values())) > 1:
+        return None
     for value in (*args, *kwargs.values()):
         if isinstance(value, (int, float, np.number)):
             parts.append((type(value), value))
+        elif isinstance(value, Axis) and value.least_whole > -math.inf:
+            parts.append((Axis, *value.values))
         elif isinstance(value, (pd.Series, pd.DataFrame, np.ndarray)) and (place := _place(memory, value)):
             parts.append((type(value), place))
         else:
@@ -372,8 +377,10 @@ def _address(array: np.ndarray) -> int:
     return array.ctypes.data
 
 
-def _fresh(lines: Any) -> Any:
-    """The same once more, so that nobody changes what is remembered."""
+def _fresh(lines: Any, axis: Axis | None) -> Any:
+    """The same once more, so that nobody changes what is remembered; along the axis that it is asked for now."""
     if isinstance(lines, tuple):
-        return type(lines)(*map(_fresh, lines))
+        return type(lines)(*(_fresh(each, axis) for each in lines))
+    if isinstance(lines, Lines) and axis is not None:
+        return Lines(lines.rows.reshape((*axis.along(np.empty(len(axis.values))).shape, -1)))
     return lines.copy()

@@ -146,8 +146,8 @@ class LookaheadReport:
             for check in self.checks
         )
         return (
-            f"<div class='backgrid-lookahead'><p><strong>{html.escape(self.summary)}</strong></p>"
-            "<table><thead><tr><th scope='col'>Check</th><th scope='col'>Found</th></tr></thead>"
+            f"<p><strong>{html.escape(self.summary)}</strong></p><div class='scroll'>"
+            "<table class='plain'><thead><tr><th scope='col'>Check</th><th scope='col'>Found</th></tr></thead>"
             f"<tbody>{rows}</tbody></table></div>"
         )
 

@@ -5,7 +5,7 @@ import importlib.metadata
 import math
 import platform
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,16 @@ import pandas as pd
 
 from backgrid import metrics as formulas
 from backgrid.bars import bar_text, longest_gap
-from backgrid.metrics import METRICS, deepest_drawdowns, format_metric, format_value, group_metrics
+from backgrid.metrics import (
+    METRICS,
+    cash_return,
+    deepest_drawdowns,
+    format_metric,
+    format_value,
+    group_metrics,
+    returns_of,
+)
+from backgrid.overfit import bootstrap_ci, deflated_sharpe_ratio
 from backgrid.result import RESULT_TYPE, BacktestResult, PortfolioResult
 from backgrid.strategies import describe_strategy
 from backgrid.stress import BREAK_EVEN, COSTS, ROUNDING, again_of, twice_the_costs
@@ -66,8 +75,12 @@ class Html(str):
         return f"<Html of {len(self)} characters>"
 
 
-def summary(result: BacktestResult) -> Html:
-    """Title, one sentence that answers the question, verdicts, and six numbers beside holding."""
+def summary(result: BacktestResult, checked: Any = None, *, n_trials: int = 1) -> Html:
+    """Title, one sentence that answers the question, verdicts, and six numbers beside holding.
+
+    `checked` is the LookaheadReport of its strategy, None where there is none; `n_trials` how many combinations this
+    one was chosen from.
+    """
     held = benchmark_metrics(result)
     index = result.equity.index
     name, _ = _in_words(result)
@@ -85,7 +98,7 @@ def summary(result: BacktestResult) -> Html:
         f"<div class='card'><dt>{_e(label)}</dt><dd>{value}<small>{_e(other)}</small></dd></div>"
         for label, value, other in rows
     )
-    chips = "".join(f"<li class='{kind}'>{_e(text)}</li>" for kind, text in verdicts(result, held))
+    chips = "".join(f"<li class='{kind}'>{_e(text)}</li>" for kind, text in verdicts(result, held, checked, n_trials))
     return Html(
         f"<header class='summary'><h1>{_e(title)}</h1><p class='span'>{_dated(span)}</p>"
         f"<p class='lead'>{_e(_lead(result, held))}</p><ul class='chips' aria-label='Verdicts'>{chips}</ul>"
@@ -93,7 +106,9 @@ def summary(result: BacktestResult) -> Html:
     )
 
 
-def verdicts(result: BacktestResult, held: Mapping[str, float]) -> list[tuple[str, str]]:
+def verdicts(
+    result: BacktestResult, held: Mapping[str, float], checked: Any = None, n_trials: int = 1
+) -> list[tuple[str, str]]:
     """What a reader should know before believing: (good, bad or plain, words)."""
     ours, against = result.metrics, result.settings["benchmark"]
     chips = [
@@ -113,9 +128,38 @@ def verdicts(result: BacktestResult, held: Mapping[str, float]) -> list[tuple[st
     ruined = result.trades.loc[result.trades["exit_reason"] == "ruin", "exit_time"]
     if len(ruined):
         chips.append(("bad", f"ruined on {ruined.iloc[0]:%Y-%m-%d}"))
-    chips += _survival(result)
+    chips += [_lookahead(checked), *_luck(result, n_trials), *_survival(result)]
     told = _portfolio_chips(result) if isinstance(result, PortfolioResult) else [_data_chip(result.data)]
-    return [*chips, *(("plain", text) for text in told), ("plain", "not tested here: look-ahead, luck")]
+    return [*chips, *(("plain", text) for text in told)]
+
+
+def _lookahead(checked: Any) -> tuple[str, str]:
+    """What the look-ahead check found."""
+    if checked is None:
+        return "plain", "not tested here: look-ahead"
+    if not checked.clean:
+        return "bad", checked.summary
+    afresh = "" if checked.checks[-1].verdict == "same signals" else ", not checked in a fresh process"
+    return "good", f"no look-ahead found at {checked.n_cuts} cuts{afresh}"
+
+
+def _luck(result: BacktestResult, n_trials: int) -> Iterator[tuple[str, str]]:
+    """The interval of the Sharpe ratio, and what is left of it after so many trials."""
+    settings, a_year = result.settings, result.settings["periods_per_year"]
+    excess = returns_of(result.equity.to_numpy()) - cash_return(settings["risk_free"], a_year)
+    low, high = bootstrap_ci(excess, periods_per_year=a_year)
+    if math.isnan(low):
+        return
+    above = low > 0.0
+    spread = f"{format_value(low, 'ratio')} to {format_value(high, 'ratio')}"
+    yield "good" if above else "plain", f"95 % interval of the Sharpe: {spread}{'' if above else ', 0 is inside'}"
+    if n_trials > 1:
+        known = {"n_obs": excess.size, "skew": result.metrics["skew"], "kurtosis": result.metrics["kurtosis"]}
+        sharpe, chance = result.metrics["sharpe"] / math.sqrt(a_year), 1.0 / (excess.size - 1)
+        deflated = deflated_sharpe_ratio(sharpe, n_trials=n_trials, variance=chance, **known)
+        yield "good" if deflated > 0.95 else "bad", f"deflated Sharpe {deflated:.2f}: the best of {n_trials:,} trials"
+    else:
+        yield "plain", "counted as one trial: if it was chosen among more, n_trials deflates it"
 
 
 def _data_chip(facts: Mapping[str, Any]) -> str:

@@ -7,10 +7,11 @@ page decides on light or dark and a viewer without a page still draws it. The sa
 import functools
 import hashlib
 import io
+import math
 import re
 import textwrap
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import matplotlib
@@ -21,11 +22,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.patches import PathPatch, Rectangle
+from matplotlib.path import Path
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 from matplotlib.transforms import blended_transform_factory
 
 from backgrid.bars import bar_text, drawn_bars
-from backgrid.metrics import cash_return, drawdown_of, format_value
+from backgrid.metrics import METRICS, cash_return, drawdown_of, format_metric, format_value
 
 INK, MUTED, GRID = "#1c2128", "#59636e", "#d5dbe2"
 ACCENT, NEUTRAL, LOSS, PAGE = "#1f6feb", "#6b747e", "#c2410c", "#ffffff"
@@ -74,6 +77,9 @@ STYLE = {
 WIDTH = 9.6  # inches: 920 pixels, the width of a report's figures
 MOST_NAMED = 12  # symbols of one chart; of more, the smaller ones are added up
 MOST_DRAWN = 800  # bars of each line where there are many lines
+MOST_NUMBERED = 12  # rows and columns of a map whose cells show their numbers
+MOST_CELLS = 100  # rows and columns of a map that are drawn; of more, several are one cell
+SHADES, FAINTEST = 20, 0.06  # of a map, and the opacity of the faintest
 LETTERS = 11  # of a line of text beside the axes
 LINE = 12.5  # points from one line of text to the next
 
@@ -485,6 +491,201 @@ def turnover_chart(traded: pd.Series) -> Chart:
     return chart
 
 
+@_styled
+def heatmap_chart(
+    table: pd.DataFrame,
+    metric: str = "sharpe",
+    *,
+    winner: tuple[Any, Any] | None = None,
+    benchmark: float = math.nan,
+    fixed: Mapping[str, Any] | None = None,
+) -> Chart:
+    """A metric of a sweep over two of its parameters: the deeper the blue, the higher; orange for what is below zero.
+
+    Parameters
+    ----------
+    table : DataFrame, shape (n_y, n_x)
+        The metric; index and columns are the values of the two parameters, in their order, and bear their names. NaN
+        where nothing was tried. [unit of the metric]
+    metric : str
+        Its name in `backgrid.metrics.METRICS`.
+    winner : tuple, optional
+        Labels of the row and the column of the sweep's winner.
+    benchmark : float, optional
+        The same metric of holding: a line runs between the cells above it and the rest. [unit of the metric]
+    fixed : dict, optional
+        At which values of its other parameters the sweep was cut.
+    """
+    values, steps = _coarse(table.to_numpy(dtype=float))
+    most = max(values.shape)
+    numbered = most <= MOST_NUMBERED
+    chart = Chart(figsize=(WIDTH, 0.7 + (max(0.36 * len(values), 1.2) if numbered else 4.3)))
+    axes = chart.subplots()
+    _margins(chart, bottom=0.55)
+    _map_axes(axes, table, steps, values.shape)
+    shades = _Shades.over(values, deepest=0.5 if numbered else 0.95)
+    _cells(axes, values, shades, apart=most <= 40)
+    if numbered:
+        for y, x in np.argwhere(np.isfinite(values)):
+            text = format_metric(metric, values[y, x]).removesuffix("\u202f%")
+            axes.text(x + 0.5, y + 0.5, text, ha="center", va="center", fontsize=9)
+    _border(axes, values, values > benchmark)
+    if winner is not None:
+        at = (table.index.get_loc(winner[0]) // steps[0], table.columns.get_loc(winner[1]) // steps[1])
+        _outline(axes, *at, ring=most > 25)
+    _scale(chart, axes, shades, metric, benchmark)
+    chart.alt = f"{METRICS[metric].label} by {table.columns.name} and {table.index.name}, as a map"
+    named = None if winner is None else {table.columns.name: winner[1], table.index.name: winner[0]}
+    marked = math.nan if winner is None else float(table.loc[winner[0], winner[1]])
+    cells = math.prod(steps)
+    chart.caption = " ".join(
+        [
+            _ranging(table.to_numpy(dtype=float), metric, shades),
+            *([f"Outlined: the winner, {_pairs(named)}: {format_metric(metric, marked)}."] if named else []),
+            *_against(table.to_numpy(dtype=float), metric, benchmark, ": a line parts them from the rest"),
+            *([f"A cell is the median of up to {cells} combinations."] if cells > 1 else []),
+            *_missing(table.to_numpy(dtype=float)),
+            *([f"Held at {_pairs(fixed)}."] if fixed else []),
+        ]
+    )
+    return chart
+
+
+@_styled
+def profile_chart(
+    values: pd.Series,
+    metric: str = "sharpe",
+    *,
+    winner: Any = None,
+    benchmark: float = math.nan,
+    fixed: Mapping[str, Any] | None = None,
+) -> Chart:
+    """A metric of a sweep over one of its parameters.
+
+    Parameters
+    ----------
+    values : Series, shape (n_values,)
+        The metric; the index has the values of the parameter, in their order, and its name. NaN where nothing was
+        tried. [unit of the metric]
+    metric, winner, benchmark, fixed
+        As in `heatmap_chart`; `winner` is one label.
+    """
+    numbers = values.to_numpy(dtype=float)
+    chart = Chart(figsize=(WIDTH, 3.2))
+    axes = chart.subplots()
+    _margins(chart, bottom=0.55)
+    numeric = pd.api.types.is_numeric_dtype(values.index) and not pd.api.types.is_bool_dtype(values.index)
+    places = values.index.to_numpy(dtype=float) if numeric else np.arange(values.size, dtype=float)
+    axes.plot(places, numbers, color=ACCENT, linewidth=1.6, marker="o", markersize=4 if values.size <= 60 else 0)
+    if numeric:
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _plain(x)))
+    else:
+        _place_labels(axes.xaxis, values.index, offset=0.0)
+    axes.set(xlabel=str(values.index.name), ylabel=METRICS[metric].label)
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: _tick(metric, y)))
+    if math.isfinite(benchmark):
+        axes.axhline(benchmark, color=NEUTRAL, linewidth=1.1)
+        _end_labels(axes, [(benchmark, "holding", NEUTRAL)], leaders=False)
+    if winner is not None:
+        at = values.index.get_loc(winner)
+        axes.plot(places[at], numbers[at], "o", markersize=11, markerfacecolor="none", markeredgecolor=INK)
+    chart.alt = f"{METRICS[metric].label} by {values.index.name}, as a line"
+    named = None if winner is None else f"{values.index.name} {_plain(winner)}"
+    shown = None if winner is None else format_metric(metric, float(values.loc[winner]))
+    chart.caption = " ".join(
+        [
+            _ranging(numbers, metric, None),
+            *([f"In a ring: the winner, {named}: {shown}."] if named else []),
+            *_against(numbers, metric, benchmark, ": the grey line"),
+            *_missing(numbers),
+            *([f"Held at {_pairs(fixed)}."] if fixed else []),
+        ]
+    )
+    return chart
+
+
+@_styled
+def trials_chart(sharpes: pd.Series, luckiest: float, benchmark: float = math.nan) -> Chart:
+    """How the Sharpe ratios of all trials are distributed, and where the winner, holding and luck stand among them.
+
+    Parameters
+    ----------
+    sharpes : Series, shape (n_trials,)
+        One a trial, NaN where undefined. [ratio, a year]
+    luckiest : float
+        What the best of so many without any skill is expected to show. [ratio, a year]
+    benchmark : float, optional
+        That of holding. [ratio, a year]
+    """
+    known = sharpes.to_numpy(dtype=float)
+    known = known[np.isfinite(known)]
+    best = float(known.max())
+    chart = Chart(figsize=(WIDTH, 3.6))
+    axes = chart.subplots()
+    _margins(chart, bottom=0.55)
+    bins = int(np.clip(2.0 * np.sqrt(known.size), 8, 60))
+    counts, edges = np.histogram(known, bins, (known.min(), best) if np.ptp(known) > 1e-9 else None)
+    axes.bar(edges[:-1], counts, np.diff(edges), align="edge", color=ACCENT, alpha=0.45, edgecolor=PAGE, linewidth=0.5)
+    axes.axvline(0.0, color=MUTED, linewidth=0.8)
+    marks = [(luckiest, "expected of luck", LOSS), (benchmark, "holding", NEUTRAL), (best, "winner", ACCENT)]
+    _marks(axes, [mark for mark in marks if math.isfinite(mark[0])], top=float(counts.max()))
+    axes.set(xlabel="Sharpe, a year", ylabel="trials")
+    axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _plain(round(x, 6))))
+    chart.alt = f"Histogram of the Sharpe ratios of {known.size:,} trials, with the winner, holding and luck"
+    undefined = sharpes.size - known.size
+    chart.caption = " ".join(
+        [
+            f"The median of {known.size:,} trials is {format_value(float(np.median(known)), 'ratio')}, the highest "
+            f"{format_value(best, 'ratio')}.",
+            *_against(known, "sharpe", benchmark),
+            f"The best of so many without any skill is expected at {format_value(luckiest, 'ratio')}.",
+            *([f"{undefined:,} more have none, since their returns do not vary."] if undefined else []),
+        ]
+    )
+    return chart
+
+
+@_styled
+def logits_chart(logits: np.ndarray) -> Chart:
+    """Where the winner of one half of the bars ends up on the other half, over all ways to halve them.
+
+    Parameters
+    ----------
+    logits : ndarray, shape (n_splits,)
+        As in `backgrid.overfit.Overfitting`: ln(w / (1 - w)), w the rank among all trials, 0 for the median.
+    """
+    chart = Chart(figsize=(WIDTH, 3.2))
+    axes = chart.subplots()
+    _margins(chart, bottom=0.55)
+    width = max(float(np.abs(logits).max()), 1e-9) / 15.0
+    edges = width * np.arange(-16, 17)
+    shares = np.histogram(logits + width * 1e-6, edges)[0] / logits.size  # rounding must not put a 0 on the left
+    colors = [LOSS if edge < -width / 2.0 else ACCENT for edge in edges[:-1]]
+    axes.bar(edges[:-1], shares, width, align="edge", color=colors, alpha=0.75, edgecolor=PAGE, linewidth=0.5)
+    axes.axvline(0.0, color=INK, linewidth=1.0)
+    pbo = float((logits < 0.0).mean())
+    top = float(shares.max())
+    axes.set_ylim(0.0, 1.18 * top)
+    for share, side, color, aligned in ((pbo, "worse", LOSS, "right"), (1.0 - pbo, "better", ACCENT, "left")):
+        text = f"{format_value(share, 'fraction')} in the {side} half"
+        shift = (-8 if aligned == "right" else 8, 0)
+        axes.annotate(
+            text, (0.0, 1.1 * top), shift, textcoords="offset points", color=color, ha=aligned, fontweight="bold"
+        )
+    axes.set(xlabel="rank on the other half, as a logit: 0 is the median", ylabel="share of the splits")
+    _percent(axes)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _plain(round(x, 6))))
+    chart.alt = f"Histogram of the rank that the winner of one half has on the other, over {logits.size:,} splits"
+    chart.caption = (
+        f"Of {logits.size:,} ways to halve the bars, the trial that is best on one half ranks below the median on the "
+        f"other in {format_value(pbo, 'fraction')}: the probability of backtest overfitting. Without any skill it is "
+        "near 50\u202f%, give or take 20."
+    )
+    return chart
+
+
 # ---- parts of charts -------------------------------------------------------------------------------------------------
 
 
@@ -707,6 +908,203 @@ def _percent(axes: Axes, most: int = 4) -> None:
 
 def _short_percent(value: float, _: Any = None) -> str:
     return f"{value * 100:.6g}".replace("-", "\u2212") + "\u202f%" if abs(value) > 1e-9 else "0"
+
+
+class _Shades(NamedTuple):
+    """How numbers become shades: from the lowest to the highest, or both ways from zero where both signs occur."""
+
+    low: float
+    high: float
+    deepest: float  # opacity
+
+    @classmethod
+    def over(cls, values: np.ndarray, *, deepest: float) -> "_Shades":
+        known = values[np.isfinite(values)]
+        return cls(float(known.min()), float(known.max()), deepest) if known.size else cls(math.nan, math.nan, deepest)
+
+    @property
+    def both(self) -> bool:
+        return self.low < 0.0 < self.high
+
+    def of(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Whether each is orange, and how deep, in a few steps."""
+        if self.both:
+            depth = np.abs(values) / max(self.high, -self.low)
+        else:
+            depth = (values - self.low) / (self.high - self.low) if self.high > self.low else np.full(values.shape, 0.5)
+        steps = np.round(depth * (SHADES - 1)) / (SHADES - 1)
+        return (values < 0.0) & self.both, np.round(FAINTEST + (self.deepest - FAINTEST) * steps, 3)
+
+
+def _coarse(values: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
+    """At most MOST_CELLS cells a side: the median of what is put together, and how many rows and columns that is."""
+    steps = (-(-values.shape[0] // MOST_CELLS), -(-values.shape[1] // MOST_CELLS))
+    if steps == (1, 1):
+        return values, steps
+    room = [(0, -size % step) for size, step in zip(values.shape, steps, strict=True)]
+    padded = np.pad(values, room, constant_values=np.nan)
+    n_y, n_x = padded.shape[0] // steps[0], padded.shape[1] // steps[1]
+    blocks = padded.reshape(n_y, steps[0], n_x, steps[1]).swapaxes(1, 2).reshape(n_y, n_x, -1)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "All-NaN slice")
+        return np.nanmedian(blocks, axis=2), steps
+
+
+def _map_axes(axes: Axes, table: pd.DataFrame, steps: tuple[int, int], shape: tuple[int, int]) -> None:
+    """Axes that count cells and name the values of the parameters."""
+    axes.grid(False)
+    axes.spines["bottom"].set_visible(False)
+    axes.tick_params(axis="both", length=0)
+    axes.set(xlim=(0, shape[1]), ylim=(0, shape[0]), xlabel=str(table.columns.name), ylabel=str(table.index.name))
+    axes.yaxis.set_label_coords(0.145, 0.5, blended_transform_factory(axes.figure.dpi_scale_trans, axes.transAxes))
+    _place_labels(axes.xaxis, table.columns[:: steps[1]])
+    _place_labels(axes.yaxis, table.index[:: steps[0]])
+
+
+def _place_labels(axis: Any, labels: pd.Index, offset: float = 0.5) -> None:
+    """The labels in the middle of their places, twelve at most."""
+    places = np.arange(0, len(labels), max(1, -(-len(labels) // 12)))
+    axis.set_ticks(places + offset, [_wrapped(_plain(labels[place]), letters=8, most=1) for place in places])
+
+
+def _cells(axes: Axes, values: np.ndarray, shades: "_Shades", *, apart: bool) -> None:
+    """One path for each shade; neighbours of one shade in a row are one rectangle where cells are many."""
+    orange, depths = shades.of(values)
+    known = np.isfinite(values)
+    for color, side in ((ACCENT, known & ~orange), (LOSS, known & orange)):
+        for depth in np.unique(depths[side]):
+            path = _rectangles(side & (depths == depth), apart)
+            line = {"edgecolor": PAGE, "linewidth": 1.0} if apart else {"linewidth": 0}
+            axes.add_patch(PathPatch(path, facecolor=color, alpha=float(depth), **line))
+
+
+def _rectangles(chosen: np.ndarray, apart: bool) -> Path:
+    """A path round each chosen cell, or round each run of them in a row."""
+    padded = np.pad(chosen, ((0, 0), (1, 1)))
+    rows, starts = np.nonzero(padded[:, 1:-1] if apart else padded[:, 1:-1] & ~padded[:, :-2])
+    ends = starts + 1 if apart else np.nonzero(padded[:, 1:-1] & ~padded[:, 2:])[1] + 1
+    corners = [(starts, rows), (ends, rows), (ends, rows + 1), (starts, rows + 1), (starts, rows)]
+    vertices = np.stack([np.column_stack(corner) for corner in corners], axis=1).reshape(-1, 2)
+    codes = [Path.MOVETO, Path.LINETO, Path.LINETO, Path.LINETO, Path.CLOSEPOLY]
+    return Path(vertices.astype(float), np.tile(codes, starts.size))
+
+
+def _border(axes: Axes, values: np.ndarray, above: np.ndarray) -> None:
+    """A line between cells that are above and neighbours that are not."""
+    known = np.isfinite(values)
+    beside = known[:, 1:] & known[:, :-1] & (above[:, 1:] != above[:, :-1])
+    over = known[1:] & known[:-1] & (above[1:] != above[:-1])
+    (y, x), (top, left) = np.nonzero(beside), np.nonzero(over)
+    strokes = np.concatenate(
+        [
+            np.stack([np.column_stack([x + 1, y]), np.column_stack([x + 1, y + 1])], axis=1),
+            np.stack([np.column_stack([left, top + 1]), np.column_stack([left + 1, top + 1])], axis=1),
+        ]
+    ).reshape(-1, 2)
+    if strokes.size:
+        path = Path(strokes.astype(float), np.tile([Path.MOVETO, Path.LINETO], len(strokes) // 2))
+        axes.add_patch(PathPatch(path, fill=False, edgecolor=INK, linewidth=1.4))
+
+
+def _outline(axes: Axes, row: int, column: int, *, ring: bool) -> None:
+    """A frame round a cell, or a ring where cells are small."""
+    if ring:
+        axes.plot(column + 0.5, row + 0.5, "o", markersize=12, markerfacecolor="none", markeredgecolor=INK, mew=2.0)
+    else:
+        axes.add_patch(Rectangle((column, row), 1, 1, fill=False, edgecolor=INK, linewidth=2.4, clip_on=False))
+
+
+def _scale(chart: Chart, axes: Axes, shades: "_Shades", metric: str, benchmark: float) -> None:
+    """What the shades mean: a strip beside the map with its ends, zero and holding named."""
+    if not shades.high > shades.low:
+        return
+    place = axes.get_position()
+    strip = chart.add_axes((0.888, place.y0, 0.012, place.height))
+    strip.set_axis_off()
+    edges = np.linspace(shades.low, shades.high, SHADES * 2 + 1)
+    middles = (edges[1:] + edges[:-1]) / 2.0
+    for low, high, orange, depth in zip(edges, edges[1:], *shades.of(middles), strict=False):
+        strip.axhspan(low, high, color=LOSS if orange else ACCENT, alpha=float(depth), linewidth=0)
+    strip.set(xlim=(0, 1), ylim=(shades.low, shades.high))
+    ends = [(end, format_metric(metric, end), MUTED) for end in (shades.high, shades.low)]
+    if shades.both:
+        ends.append((0.0, "0", MUTED))
+    if shades.low < benchmark < shades.high:
+        strip.axhline(benchmark, color=INK, linewidth=1.4)
+        ends.append((benchmark, f"holding {format_metric(metric, benchmark)}", INK))
+    _end_labels(strip, ends, leaders=False)
+
+
+def _ranging(values: np.ndarray, metric: str, shades: "_Shades | None") -> str:
+    """From where to where a metric goes, and how it is drawn."""
+    known = values[np.isfinite(values)]
+    label = METRICS[metric].label
+    if not known.size:
+        return f"No combination here has a {label}."
+    low, high = format_metric(metric, known.min()), format_metric(metric, known.max())
+    if low == high:
+        return f"{label} is {low} wherever it is defined."
+    if shades is None:
+        return f"{label} from {low} to {high}."
+    both = "blue above and orange below zero, the deeper the further from it" if shades.both else "higher where deeper"
+    return f"{label} from {low} to {high}, {both}."
+
+
+def _against(values: np.ndarray, metric: str, benchmark: float, line: str = "") -> list[str]:
+    """How many are above holding, and what is drawn of it."""
+    known = values[np.isfinite(values)]
+    if not math.isfinite(benchmark) or not known.size:
+        return []
+    above, held = int((known > benchmark).sum()), f"above holding, {format_metric(metric, benchmark)}"
+    if above in (0, known.size):
+        return [f"{'All' if above else 'None'} of the {known.size:,} {'are' if above else 'is'} {held}."]
+    return [f"{above:,} of the {known.size:,} {'is' if above == 1 else 'are'} {held}{line}."]
+
+
+def _missing(values: np.ndarray) -> list[str]:
+    """How many cells are blank, and why."""
+    blank = int(np.isnan(values).sum())
+    if not blank:
+        return []
+    cells = "cell is blank: it was" if blank == 1 else "cells are blank: they were"
+    return [f"{blank:,} {cells} refused, left out, or gave no number."]
+
+
+def _marks(axes: Axes, marks: list[tuple[float, str, str]], top: float) -> None:
+    """Vertical lines with their names, each on its own height; the marks are (value, name, colour)."""
+    axes.set_ylim(0.0, top * (1.08 + 0.13 * len(marks)))
+    low, high = axes.get_xlim()
+    low, high = min(low, *(value for value, _, _ in marks)), max(high, *(value for value, _, _ in marks))
+    axes.set_xlim(low - 0.02 * (high - low), high + 0.02 * (high - low))
+    for place, (value, name, color) in enumerate(sorted(marks)):
+        height = top * (1.06 + 0.13 * place)
+        axes.plot([value, value], [0.0, height + 0.1 * top], color=color, linewidth=2.0)
+        left = value < (low + high) / 2.0
+        axes.annotate(
+            f"{name} {format_value(value, 'ratio')}",
+            (value, height),
+            (6 if left else -6, 0),
+            textcoords="offset points",
+            ha="left" if left else "right",
+            color=color,
+            fontweight="bold",
+        )
+
+
+def _pairs(params: Mapping[str, Any] | None) -> str:
+    return ", ".join(f"{name} {_plain(value)}" for name, value in (params or {}).items())
+
+
+def _plain(value: Any) -> str:
+    """A value of a parameter with no more digits than it has."""
+    if isinstance(value, (float, np.floating)):
+        return f"{value:.6g}".replace("-", "\u2212")
+    return str(value)
+
+
+def _tick(metric: str, value: float) -> str:
+    """A metric on an axis, with no more digits than it needs."""
+    return _short_percent(value) if METRICS[metric].unit == "fraction" else _money(value)
 
 
 def _time_axis(axes: Axes, index: pd.DatetimeIndex) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from backgrid import _sweep
-from backgrid._sweep import AGAIN, CORE, DONE, N_FIRST, REFUSED
+from backgrid._sweep import AGAIN, CORE, DONE, FEW, REFUSED
 from backgrid.engine import Asked, check_settings, checked_target, market_of, only_where_sized, run_asked
 from backgrid.errors import ParameterError, PricesError, TooFewBarsError
 from backgrid.lines import ABOVE, Axis, Lines, Rule, TooManyLines, as_rule, remembering, room_for_lines
@@ -98,28 +98,30 @@ class Trials:
             self.traceable = self.traced is not None and self._agrees()
 
     def metrics(self, codes: np.ndarray) -> Evaluated:
-        """State and metrics of combinations: uint8[n], DONE or REFUSED, and float64[n, n_metrics]."""
+        """State of combinations, uint8[n], DONE or REFUSED, and metrics of those that are done, float64[., n]."""
         if not self.core:
             return self._one_by_one(codes)
+        few = set(self.job.metrics) <= set(FEW)
         if self.fused and self.traceable:
-            state, values = self._over_lines(codes, self._fuse)
+            state, values = self._over_lines(codes, self._fuse_few if few else self._fuse)
         else:
-            state, values = self._simulate(codes)
-        if np.isnan(values[state == DONE, 0]).any():
+            state, values = self._simulate(codes, len(FEW) if few else len(CORE))
+        known = FEW if few else CORE
+        if np.isnan(values[:, known.index("total_return")]).any():
             raise PricesError("the account left the range of floats: prices or cash are too large or too small")
-        return state, values[:, [CORE.index(name) for name in self.job.metrics]]
+        return state, values if self.job.metrics == known else values[:, [known.index(n) for n in self.job.metrics]]
 
     def targets(self, codes: np.ndarray) -> Evaluated:
-        """State and target positions of combinations: uint8[n], float64[n, n_bars]."""
+        """State of combinations, uint8[n], and target positions of those that are done, float64[., n_bars]."""
         state, targets = self._over_lines(codes, self._positions) if self.traceable else self._called(codes)
         return state, only_where_sized(targets, self.market.scale)
 
     def returns(self, codes: np.ndarray) -> np.ndarray:
-        """Returns of combinations, net of costs: float64[n, n_bars - 1]; 0 for those that are refused."""
+        """Returns of combinations that are not refused, net of costs: float64[n, n_bars - 1]."""
         _, targets = self.targets(codes)
-        returns = np.empty((len(codes), targets.shape[1] - 1))
+        returns = np.empty((len(targets), targets.shape[1] - 1))
         self._in_threads(
-            lambda part: _sweep.returns_of_each(targets[part], self.market, self.terms, returns[part]), len(codes)
+            lambda part: _sweep.returns_of_each(targets[part], self.market, self.terms, returns[part]), len(targets)
         )
         return returns
 
@@ -143,41 +145,45 @@ class Trials:
         assert traced is not None
         return work(traced, local)
 
-    def _fuse(self, traced: Traced, codes: np.ndarray) -> Evaluated:
-        few = set(self.job.metrics) <= set(CORE[:N_FIRST])
-        values = np.full((len(codes), N_FIRST if few else len(CORE)), np.nan)
-        state = np.full(len(codes), REFUSED, dtype=np.uint8)
+    def _fuse_few(self, traced: Traced, codes: np.ndarray) -> Evaluated:
+        return self._fuse(traced, codes, len(FEW))
+
+    def _fuse(self, traced: Traced, codes: np.ndarray, n_metrics: int = len(CORE)) -> Evaluated:
         allowed = np.flatnonzero(~traced.refuses(codes))
-        rows, found, told = traced.rows(codes[allowed]), values[allowed], state[allowed]
+        rows, told = traced.rows(codes[allowed]), np.empty(allowed.size, dtype=np.uint8)
+        values = np.empty((allowed.size, n_metrics))
         fill = self.market.open if self.settings["fill"] == "next_open" else self.market.close
         prices = _sweep.Prices(fill, self.market.close)
 
         def sweep(part: slice) -> None:
             lines = (traced.program, rows[part], traced.lines, traced.known, traced.ranges)
-            _sweep.sweep(*lines, prices, self.table, self.shift, self.account, found[part], told[part])
+            _sweep.sweep(*lines, prices, self.table, self.shift, self.account, values[part], told[part])
 
         self._in_threads(sweep, allowed.size)
-        values[allowed], state[allowed] = found, told
-        again = np.flatnonzero(state == AGAIN)
+        again = np.flatnonzero(told == AGAIN)
         for places in self._chunks(again):
-            _, targets = self._positions(traced, codes[places])
-            values[places] = self._metrics_of(targets)[:, : values.shape[1]]
-        state[again] = DONE
-        return state, values
+            _, targets = self._positions(traced, codes[allowed[places]])
+            values[places] = self._metrics_of(targets, n_metrics)
+        told[again] = DONE
+        return self._spread(allowed, told, len(codes)), values if (told == DONE).all() else values[told == DONE]
 
     def _positions(self, traced: Traced, codes: np.ndarray) -> Evaluated:
-        targets = np.zeros((len(codes), self.market.close.size))
-        state = np.full(len(codes), REFUSED, dtype=np.uint8)
         allowed = np.flatnonzero(~traced.refuses(codes))
-        rows, found, told = traced.rows(codes[allowed]), targets[allowed], state[allowed]
-        self._in_threads(
-            lambda part: _sweep.positions_of(
-                traced.program, rows[part], traced.lines, traced.known, traced.ranges, found[part], told[part]
-            ),
-            allowed.size,
-        )
-        targets[allowed], state[allowed] = found, told
-        return state, targets
+        rows, told = traced.rows(codes[allowed]), np.empty(allowed.size, dtype=np.uint8)
+        targets = np.empty((allowed.size, self.market.close.size))
+
+        def find(part: slice) -> None:
+            lines = (traced.program, rows[part], traced.lines, traced.known, traced.ranges)
+            _sweep.positions_of(*lines, targets[part], told[part])
+
+        self._in_threads(find, allowed.size)
+        return self._spread(allowed, told, len(codes)), targets[told == DONE]
+
+    def _spread(self, allowed: np.ndarray, told: np.ndarray, n: int) -> np.ndarray:
+        """The state of all combinations from that of those which the function allows."""
+        state = np.full(n, REFUSED, dtype=np.uint8)
+        state[allowed] = told
+        return state
 
     def _agrees(self) -> bool:
         """Whether a traced function of the user's gives what it gives when it is called, for a few combinations."""
@@ -192,16 +198,16 @@ class Trials:
 
     # ---- combination by combination ----------------------------------------------------------------------------------
 
-    def _simulate(self, codes: np.ndarray) -> Evaluated:
+    def _simulate(self, codes: np.ndarray, n_metrics: int) -> Evaluated:
         states, values = [], []
         for part in self._chunks(codes):
             state, targets = self.targets(part)
             states.append(state)
-            values.append(np.where((state == DONE)[:, None], self._metrics_of(targets), np.nan))
+            values.append(self._metrics_of(targets, n_metrics))
         return np.concatenate(states), np.concatenate(values)
 
-    def _metrics_of(self, targets: np.ndarray) -> np.ndarray:
-        values = np.empty((len(targets), len(CORE)))
+    def _metrics_of(self, targets: np.ndarray, n_metrics: int) -> np.ndarray:
+        values = np.empty((len(targets), n_metrics))
         self._in_threads(
             lambda part: _sweep.simulate_each(targets[part], self.market, self.terms, self.account, values[part]),
             len(targets),
@@ -210,14 +216,11 @@ class Trials:
 
     def _called(self, codes: np.ndarray) -> Evaluated:
         """Target positions as the function gives them."""
-        targets = np.zeros((len(codes), self.market.close.size))
-        state = np.full(len(codes), REFUSED, dtype=np.uint8)
         with remembering(self.job.bars):
-            for place, code in enumerate(codes.tolist()):
-                target = self._target(self.job.space.params(code))
-                if target is not None:
-                    targets[place], state[place] = target, DONE
-        return state, targets
+            found = [self._target(self.job.space.params(code)) for code in codes.tolist()]
+        state = np.array([REFUSED if target is None else DONE for target in found], dtype=np.uint8)
+        targets = [target for target in found if target is not None]
+        return state, np.array(targets).reshape(len(targets), self.market.close.size)
 
     def _target(self, params: Mapping[str, Any]) -> np.ndarray | None:
         """Target positions of one combination; None where the function refuses it, or gives no signal."""
@@ -233,16 +236,15 @@ class Trials:
 
     def _one_by_one(self, codes: np.ndarray) -> Evaluated:
         """Any metric, as `run_backtest` computes it."""
-        state, name = np.full(len(codes), REFUSED, dtype=np.uint8), function_name(self.job.strategy)
-        values = np.full((len(codes), len(self.job.metrics)), np.nan)
-        for places in self._chunks(np.arange(len(codes))):
-            state[places], targets = self.targets(codes[places])
-            for place, target in zip(places, targets, strict=True):
-                if state[place] == DONE:
-                    asked = Asked(name, {}, target)
-                    metrics = run_asked(self.job.prices, {}, asked, self.job.given, self.settings).metrics
-                    values[place] = [metrics[wanted] for wanted in self.job.metrics]
-        return state, values
+        states, values, name = [], [], function_name(self.job.strategy)
+        for part in self._chunks(codes):
+            state, targets = self.targets(part)
+            states.append(state)
+            for target in targets:
+                asked = Asked(name, {}, target)
+                metrics = run_asked(self.job.prices, {}, asked, self.job.given, self.settings).metrics
+                values.append([metrics[wanted] for wanted in self.job.metrics])
+        return np.concatenate(states), np.array(values, dtype=float).reshape(len(values), len(self.job.metrics))
 
     # ---- how it is divided -------------------------------------------------------------------------------------------
 
@@ -285,7 +287,7 @@ def _trace(job: Job, values: Sequence[list[Any]]) -> Traced | None:
     axes = [Axis(given, place, len(values), refused) for place, given in enumerate(values)]
     try:
         complete = {**complete_params(job.strategy, {}), **dict(zip(job.space.names, axes, strict=True))}
-        with room_for_lines(job.room / 4):
+        with remembering(job.bars), room_for_lines(job.room / 4):
             rule = as_rule(call_strategy(job.strategy, job.bars, complete), len(axes))
             return _compiled(rule, len(job.bars), refused, job.room)
     except TooManyLines:
@@ -309,7 +311,7 @@ def _compiled(rule: Rule, n_bars: int, refused: list[np.ndarray], room: int) -> 
             program.append((node.does, 0))
 
     visit(rule)
-    tables = {id(lines): lines.rows for lines in columns}
+    tables = {lines.rows.ctypes.data: lines.rows for lines in columns}  # one place in memory, one table
     if 8 * n_bars * sum(rows[..., 0].size for rows in tables.values()) > room / 2:
         raise TooManyLines
     stacked = [np.broadcast_to(rows, (*rows.shape[:-1], n_bars)).reshape(-1, n_bars) for rows in tables.values()]
@@ -320,7 +322,7 @@ def _compiled(rule: Rule, n_bars: int, refused: list[np.ndarray], room: int) -> 
         lines,
         _sweep.known_bars(lines),
         _sweep.ranges(lines),
-        np.array([first[id(column)] for column in columns], dtype=np.int64),
+        np.array([first[column.rows.ctypes.data] for column in columns], dtype=np.int64),
         np.array([_strides(column.rows.shape[:-1]) for column in columns], dtype=np.int64).reshape(len(columns), -1),
         refused,
     )

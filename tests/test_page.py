@@ -15,6 +15,7 @@ from backgrid import page
 from backgrid.data import fetch_ohlcv
 from backgrid.engine import run_backtest
 from backgrid.errors import ParameterError
+from backgrid.lookahead import check_lookahead
 from backgrid.metrics import METRICS, format_metric
 from backgrid.result import BacktestResult
 
@@ -367,7 +368,39 @@ def test_data_chip_counts_notes_and_names_the_snapshot():
 
 
 def test_what_was_not_tested_is_said():
-    assert chips(run("daily")[1])["not tested here: look-ahead, luck"] == "plain"
+    found = chips(run("daily")[1])
+    assert found["not tested here: look-ahead"] == "plain"
+    assert found["counted as one trial: if it was chosen among more, n_trials deflates it"] == "plain"
+
+
+def test_look_ahead_is_a_verdict():
+    """A strategy that takes tomorrow's close is bad; one that does not is good, and says how often it was asked."""
+
+    def tomorrow(prices):
+        return (prices["Close"].shift(-1) > prices["Close"]).astype(float)
+
+    prices, result = run("daily")
+    clean = verdicts_of(result, check_lookahead("ma_crossover", prices))
+    assert any(text.startswith("no look-ahead found at ") and kind == "good" for kind, text in clean)
+    leaky = verdicts_of(result, check_lookahead(tomorrow, prices))
+    assert any("looks ahead" in text and kind == "bad" for kind, text in leaky)
+
+
+def test_sharpe_stands_with_its_interval_and_is_deflated_by_the_trials():
+    """20 years of a Sharpe of 2 survive a hundred trials; one year of a Sharpe of 1 does not, and 0 is inside."""
+    noise = np.random.default_rng(3).normal(0.0, 0.01, 5040)
+    noise -= noise.mean()
+    long = run_backtest(course(100.0 * np.cumprod(1.0 + noise + 2.0 * noise.std() / 252**0.5)), "buy_and_hold")
+    short = run_backtest(course(100.0 * np.cumprod(1.0 + noise[:252] + noise.std() / 252**0.5)), "buy_and_hold")
+    held, shaken = verdicts_of(long, None, 100), verdicts_of(short, None, 100)
+    assert [kind for kind, text in held if text.startswith("95 % interval of the Sharpe")] == ["good"]
+    assert [kind for kind, text in held if text.startswith("deflated Sharpe 1.00: the best of 100 trials")] == ["good"]
+    assert [kind for kind, text in shaken if text.endswith("0 is inside")] == ["plain"]
+    assert [kind for kind, text in shaken if text.startswith("deflated Sharpe 0.")] == ["bad"]
+
+
+def verdicts_of(result, *known):
+    return page.verdicts(result, page.benchmark_metrics(result), *known)
 
 
 # ---- the tables ------------------------------------------------------------------------------------------------------

@@ -1,0 +1,831 @@
+"""Choose on some bars, trade on others: walk-forward, and combinatorial cross-validation.
+
+Every trial is one run over all bars, of which a window of training bars decides: signals know no later bars, so that
+the first bar of a window finds its indicators warmed up. Trials are handed over in chunks. Of each, the returns between
+two edges of windows are added up once, in a binary tree, and a window joins the few nodes that cover it: time grows
+with the bars and, slowly, with the windows; memory with neither the trials nor the folds.
+"""
+
+import collections
+import concurrent.futures
+import dataclasses
+import hashlib
+import html
+import itertools
+import math
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from backgrid._kernels import compiled
+from backgrid._sweep import REFUSED
+from backgrid.bars import bar_text, check_prices, hash_bars
+from backgrid.engine import complete_given, run_backtest, with_other_columns
+from backgrid.errors import ParameterError, PricesError, did_you_mean, shown
+from backgrid.grid import CHUNK, N_BATCHES, WORK, _check_room, _n_threads
+from backgrid.indicators import check_window
+from backgrid.ledger import record_trials
+from backgrid.metrics import LARGEST_RATIO, METRICS, ROUNDING, format_metric, format_value
+from backgrid.result import BacktestResult
+from backgrid.space import Space, read_space, read_where
+from backgrid.strategies import check_axis, function_name, get_strategy
+from backgrid.terms import STOPS
+from backgrid.trials import Job, Trials
+
+MOST_SPLITS = 1_000  # 12 blocks, 6 of them tested, are 924
+N_SUMS = 12
+N, MEAN, SQUARE, LOW, HIGH, GAINED, LOST, SQUARE_LOST, GROWTH, PEAK, TROUGH, DEEPEST = range(N_SUMS)
+
+Runs = list[tuple[int, int]]  # stretches of bars: the first, and the one after the last
+
+
+def walk_forward(
+    prices: pd.DataFrame | pd.Series,
+    strategy: str | Callable,
+    grid: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+    *,
+    train: int,
+    test: int,
+    gap: int = 0,
+    anchored: bool = False,
+    shorter_last: bool = False,
+    metric: str = "sharpe",
+    where: str | Callable | None = None,
+    memory: str | int | None = None,
+    executor: concurrent.futures.Executor | None = None,
+    **settings: Any,
+) -> "WalkForwardResult":
+    """Choose the best trial on a window of bars, trade it on the next ones, and so on: what tuning would have earned.
+
+    Fold k trains on `train` bars from bar k * test on (from the first bar, and k * test more of them, if anchored),
+    leaves out `gap` bars, and tests on `test` bars; test windows follow one another without a gap. The training window
+    sees one continuous run of each trial over all bars, and judges it by the returns of its own bars. On the bars of
+    its test window the target positions of the chosen trial are decided at their closes. All test windows together are
+    one run of `run_backtest` with one account, so that what a change of trial costs is paid; a position that both
+    trials want is kept. As fills come after decisions, the first bar of a test window still earns for the trial before.
+
+    A trial whose metric is undefined in the window, or whose returns do not vary there (no trade), cannot be chosen;
+    of equals the first is. A fold without any is flat. No test window has a say in the choice for itself or before,
+    provided that the strategy does not look ahead: see `check_lookahead`.
+
+    Parameters
+    ----------
+    prices : DataFrame or Series
+        As in `run_backtest`; of one symbol.
+    strategy, grid, where
+        As in `run_grid`.
+    train, test : int
+        Length of the windows, 2 and 1 at least. [bars]
+    gap : int, default 0
+        Left out between a training window and its test window. [bars]
+    anchored : bool, default False
+        Whether every training window begins with the first bar.
+    shorter_last : bool, default False
+        Whether bars that are left at the end make one more, shorter test window; otherwise they are not tested.
+    metric : {"sharpe", "sortino", "calmar", "omega", "total_return", "cagr", "annual_return", "max_drawdown"}
+        The highest is the best. As in `backgrid.metrics`, of an account that is opened at the close before the window.
+    memory : str or int, default "1GB"
+        What the search may use, such as "500MB". [bytes]
+    executor : concurrent.futures.Executor, optional
+        Where batches of trials are judged; threads of this process if not given. Results do not depend on it.
+    **settings
+        The other arguments of `run_backtest`: fill, fees, slippage ...
+
+    Returns
+    -------
+    WalkForwardResult
+
+    Raises
+    ------
+    ParameterError
+        For any wrong argument, naming it; where the bars do not reach for one fold; where `where` leaves out, or the
+        strategy refuses, every combination.
+    PricesError
+        As `run_backtest`.
+    """
+    check_window("train", train, least=2)
+    check_window("test", test)
+    check_window("gap", gap, least=0)
+    search = _search(prices, strategy, grid, where, memory, metric, settings)
+    splits = _folds(len(search.job.bars), train, test, gap, anchored, shorter_last)
+    told = {"train": train, "test": test, "gap": gap, "anchored": bool(anchored), "metric": metric}
+    choice = _choose(search, splits, executor, {**told, "splits": len(splits)})
+    own = _look_up(search, choice, splits)
+    first, last = splits[0].test[0][0], splits[-1].test[0][1]
+    target = np.zeros(last)
+    for split, pieces in zip(splits, own.targets, strict=True):
+        _stitch(target, split.test, pieces)
+    result = _run(search, target, first, "walk-forward", told)
+    opened = last - len(result.index)
+    layout = _layout([split.test for split in splits] + [[(first, last)]], opened)
+    outside = _sums(result.returns.to_numpy()[None, :], search.cash, layout)[0]
+    index, labels = search.job.bars.index, {}
+    for name, windows in (("train", [s.train[0] for s in splits]), ("test", [s.test[0] for s in splits])):
+        labels[f"{name}_start"] = index[[start for start, _ in windows]]
+        labels[f"{name}_end"] = index[[stop - 1 for _, stop in windows]]
+    return _result(
+        search,
+        choice,
+        own,
+        splits="anchored" if anchored else "rolling",
+        labels=pd.DataFrame(labels, index=pd.RangeIndex(len(splits), name="fold")),
+        out_of_sample=_values(metric, outside[:-1], search),
+        n_untested=len(search.job.bars) - last,
+        paths=(result,),
+        first=first - opened,
+        sharpes=_values("sharpe", outside[-1:], search),
+    )
+
+
+def combinatorial_cross_validation(
+    prices: pd.DataFrame | pd.Series,
+    strategy: str | Callable,
+    grid: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+    *,
+    n_blocks: int = 6,
+    n_test: int = 2,
+    gap: int = 0,
+    metric: str = "sharpe",
+    where: str | Callable | None = None,
+    memory: str | int | None = None,
+    executor: concurrent.futures.Executor | None = None,
+    **settings: Any,
+) -> "WalkForwardResult":
+    """Choose the best trial on some blocks of bars and test it on the others, for every choice of blocks.
+
+    The bars are cut into `n_blocks` blocks as equal as can be, numbered from 0. Every choice of `n_test` of them is the
+    test set of one split; the rest is for training, less `gap` bars on either side of each test block. As in
+    `walk_forward` a trial is one run over all bars. Its metric is that of the training bars' returns one after the
+    other; out of sample that of its returns on the test bars.
+
+    Each block is tested by several splits. Path j takes of every block the j-th of them: a run of `run_backtest` over
+    all bars with the target positions of the trials so chosen, which pays for every change.
+
+    Unlike in a walk-forward, training bars come after test bars too: choose a gap that is not shorter than what the
+    strategy looks back and how long it holds, or what happened in a test block still shows in the bars after it.
+
+    Parameters
+    ----------
+    n_blocks : int, default 6
+        2 at least, of two bars at least. [blocks]
+    n_test : int, default 2
+        Of them, fewer than `n_blocks`; at most 1,000 splits. [blocks]
+    gap : int, default 0
+        Left out on either side of a test block. [bars]
+    prices, strategy, grid, metric, where, memory, executor, **settings
+        As in `walk_forward`.
+
+    Returns
+    -------
+    WalkForwardResult
+        With comb(n_blocks, n_test) splits and comb(n_blocks - 1, n_test - 1) paths.
+
+    Raises
+    ------
+    ParameterError, PricesError
+        As `walk_forward`; where the gap leaves fewer than two bars for training.
+
+    References
+    ----------
+    M. Lopez de Prado, Advances in Financial Machine Learning, Wiley 2018, chapter 12.
+    """
+    check_window("gap", gap, least=0)
+    search = _search(prices, strategy, grid, where, memory, metric, settings)
+    n_bars = len(search.job.bars)
+    edges = _block_edges(n_bars, n_blocks, n_test)
+    tested = list(itertools.combinations(range(n_blocks), n_test))
+    splits = [_purged([edges[block] for block in blocks], n_bars, gap) for blocks in tested]
+    told = {"n_blocks": n_blocks, "n_test": n_test, "gap": gap, "metric": metric}
+    choice = _choose(search, splits, executor, told)
+    own = _look_up(search, choice, splits)
+    by_block = [[k for k, blocks in enumerate(tested) if block in blocks] for block in range(n_blocks)]
+    paths = []
+    for path, chosen in enumerate(zip(*by_block, strict=True)):
+        target = np.zeros(n_bars)
+        for block, k in enumerate(chosen):
+            _stitch(target, [edges[block]], [own.targets[k][tested[k].index(block)]])
+        paths.append(_run(search, target, 0, "cross-validation", {**told, "path": path}))
+    everything = _layout([[(0, n_bars)]])
+    returns = np.array([path.returns.to_numpy() for path in paths])
+    labels = {
+        "test_blocks": [", ".join(map(str, blocks)) for blocks in tested],
+        "train_bars": [sum(stop - start for start, stop in split.train) for split in splits],
+        "test_bars": [sum(stop - start for start, stop in split.test) for split in splits],
+    }
+    return _result(
+        search,
+        choice,
+        own,
+        splits="combinatorial",
+        labels=pd.DataFrame(labels, index=pd.RangeIndex(len(splits), name="split")),
+        out_of_sample=own.out_of_sample,
+        n_untested=0,
+        paths=tuple(paths),
+        first=0,
+        sharpes=_values("sharpe", _sums(returns, search.cash, everything)[:, 0], search),
+    )
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class WalkForwardResult:
+    """What choosing by the past would have earned.
+
+    Attributes
+    ----------
+    strategy, symbol : str
+        Name of the strategy, and what was traded; empty where the prices did not say.
+    splits : str
+        "rolling", "anchored" or "combinatorial".
+    metric : str
+        By which trials were chosen.
+    folds : DataFrame, n_folds rows
+        train_start train_end test_start test_end: labels of the first and last bar of each window (combinatorial:
+        test_blocks train_bars test_bars); the chosen parameters, NaN where no trial could be chosen; in_sample and
+        out_of_sample: the metric of the chosen trial on the training bars, and on the test bars of the stitched account
+        (combinatorial: of its own run).
+    chosen : tuple of dict or None, length n_folds
+        The chosen parameters; None for a fold that is flat.
+    stability : DataFrame, one row a parameter
+        Over the folds that are not flat: distinct, how many values were chosen; most_frequent, the first of equals;
+        share, in how many of the folds [fraction]; spread, standard deviation (ddof 0) of the chosen values / (highest
+        - lowest value of the grid), 0 for always the same and 0.29 for all alike, NaN for what is no number or does not
+        vary.
+    n_trials, n_refused, n_excluded : int
+        Combinations that each fold chose from, that the strategy refused, and that `where` left out.
+    n_untested : int
+        Bars at the end that are in no test window. [bars]
+    in_sample_sharpe : float
+        Mean over the folds of the Sharpe ratio of the chosen trial on the training bars.
+    sharpes : ndarray, shape (n_paths,)
+        Sharpe ratio of each path out of sample, over all its test bars; a walk-forward has one path.
+    paths : tuple of BacktestResult, length n_paths
+        The out-of-sample runs. That of a walk-forward has the bars from the first to the last test bar and begins with
+        the cash; with sizing by volatility also the bars that it looks back on, on which it is flat.
+    first : int
+        First test bar in the paths: 0 but for sizing by volatility. [bar]
+    """
+
+    strategy: str
+    symbol: str
+    splits: str
+    metric: str
+    folds: pd.DataFrame
+    chosen: tuple[dict[str, Any] | None, ...]
+    stability: pd.DataFrame
+    n_trials: int
+    n_refused: int
+    n_excluded: int
+    n_untested: int
+    in_sample_sharpe: float
+    sharpes: np.ndarray
+    paths: tuple[BacktestResult, ...]
+    first: int
+
+    @property
+    def n_folds(self) -> int:
+        """Folds, or splits, that chose a trial each."""
+        return len(self.chosen)
+
+    @property
+    def n_flat(self) -> int:
+        """Folds in which no trial could be chosen."""
+        return self.chosen.count(None)
+
+    @property
+    def result(self) -> BacktestResult | None:
+        """The out-of-sample run of a walk-forward; None for combinatorial splits, which have several: `paths`."""
+        return None if self.splits == "combinatorial" else self.paths[0]
+
+    @property
+    def equity(self) -> pd.Series | pd.DataFrame:
+        """Account on the test bars, from the cash on; one column a path for combinatorial splits. [currency]"""
+        if self.splits != "combinatorial":
+            return self.paths[0].equity.iloc[self.first :]
+        return pd.DataFrame({path: run.equity for path, run in enumerate(self.paths)}).rename_axis(columns="path")
+
+    @property
+    def out_of_sample_sharpe(self) -> float:
+        """Sharpe ratio over all test bars, the mean of the paths where there are several; NaN where one is undefined."""
+        return float(self.sharpes.mean())
+
+    @property
+    def efficiency(self) -> float:
+        """Out-of-sample Sharpe ratio / mean in-sample Sharpe ratio of the chosen; NaN unless the latter is above 0."""
+        return self.out_of_sample_sharpe / self.in_sample_sharpe if self.in_sample_sharpe > 0.0 else math.nan
+
+    def __repr__(self) -> str:
+        return f"<WalkForwardResult {self._headline()}>"
+
+    def _headline(self) -> str:
+        named = "splits" if self.splits == "combinatorial" else "folds" if self.n_folds > 1 else "fold"
+        text = f"{self.strategy} {self.symbol}".strip() + f", {self.n_folds:,} {self.splits} {named}, "
+        text += f"each the best of {self.n_trials:,} trials by {self.metric}"
+        ratio = [format_metric("sharpe", value) for value in (self.out_of_sample_sharpe, self.in_sample_sharpe)]
+        text += f"; Sharpe {ratio[0]} out of sample, {ratio[1]} in sample, efficiency {_ratio_text(self.efficiency)}"
+        if len(self.paths) > 1:
+            spread = [_ratio_text(find(self.sharpes)) for find in (np.min, np.median, np.max)]
+            text += f"; {len(self.paths):,} paths: Sharpe from {spread[0]} to {spread[2]}, median {spread[1]}"
+        if self.n_flat:
+            text += f"; flat in {self.n_flat:,} of the {self.n_folds:,}, where no trial could be chosen"
+        return text + (f"; the last {self.n_untested:,} bars are not tested" if self.n_untested else "")
+
+    def _repr_html_(self) -> str:
+        folds, stability = self.folds.copy(), self.stability.copy()
+        for name in folds.columns.intersection(["train_start", "train_end", "test_start", "test_end"]):
+            folds[name] = [bar_text(pd.Index(folds[name]), at) for at in range(len(folds))]
+        for name in ("in_sample", "out_of_sample"):
+            folds[name] = [format_metric(self.metric, value) for value in folds[name]]
+        stability["share"] = [format_value(value, "fraction") for value in stability["share"]]
+        stability["spread"] = [_ratio_text(value) for value in stability["spread"]]
+        tables = "".join(table.to_html(na_rep="n/a", notebook=True) for table in (folds, stability) if len(table))
+        return f"<p>{html.escape(self._headline())}</p>{tables}"
+
+
+def _ratio_text(value: float) -> str:
+    return format_value(float(value), "ratio")
+
+
+# ---- windows ---------------------------------------------------------------------------------------------------------
+
+
+class Split(NamedTuple):
+    """Bars for training and for testing."""
+
+    train: Runs
+    test: Runs
+
+
+def _folds(n_bars: int, train: int, test: int, gap: int, anchored: bool, shorter_last: bool) -> list[Split]:
+    """The folds of a walk-forward."""
+    first = train + gap
+    if first + (min(test, 2) if shorter_last else test) > n_bars:
+        raise ParameterError(
+            f"train {train:,} + gap {gap:,} + test {test:,} = {first + test:,} bars for one fold, and prices have "
+            f"{n_bars:,}: shorten one of them"
+        )
+    starts = range(first, n_bars if shorter_last else n_bars - test + 1, test)
+    if min(starts[-1] + test, n_bars) - first < 2:
+        raise ParameterError("the test window has one bar, and a run needs two: give a longer test, or a shorter train")
+    return [
+        Split([(0 if anchored else start - first, start - gap)], [(start, min(start + test, n_bars))])
+        for start in starts
+    ]
+
+
+def _block_edges(n_bars: int, n_blocks: Any, n_test: Any) -> Runs:
+    """First bar of each block, and the one after its last."""
+    for name, value, least, most in (("n_blocks", n_blocks, 2, n_bars // 2), ("n_test", n_test, 1, None)):
+        most = n_blocks - 1 if most is None else most
+        whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+        if not whole or not least <= value <= most:
+            raise ParameterError(f"{name} must be a whole number, {least} to {most:,}, got {shown(value)}")
+    if math.comb(n_blocks, n_test) > MOST_SPLITS:
+        raise ParameterError(
+            f"n_test={n_test} of n_blocks={n_blocks} are {math.comb(n_blocks, n_test):,} splits, more than "
+            f"{MOST_SPLITS:,}: give fewer blocks"
+        )
+    return [(n_bars * block // n_blocks, n_bars * (block + 1) // n_blocks) for block in range(n_blocks)]
+
+
+def _purged(test: Runs, n_bars: int, gap: int) -> Split:
+    """The bars that are neither tested nor within the gap of one that is."""
+    free = np.ones(n_bars + 2, dtype=bool)
+    free[[0, -1]] = False  # so that every run has both ends
+    for start, stop in test:
+        free[max(start - gap, 0) + 1 : stop + gap + 1] = False
+    ends = np.flatnonzero(free[1:] != free[:-1]).reshape(-1, 2)
+    if (ends[:, 1] - ends[:, 0]).sum() < 2:
+        raise ParameterError(f"gap {gap:,} leaves fewer than two bars of {n_bars:,} for training: shorten it")
+    return Split([(int(start), int(stop)) for start, stop in ends], test)
+
+
+class Layout(NamedTuple):
+    """How windows are put together from nodes of a binary tree, whose leaves are the stretches between two edges."""
+
+    edges: np.ndarray  # int64[n_stretches + 1]  places in the returns
+    n_leaves: int  # a power of two
+    members: np.ndarray  # int64[n_members]  nodes, those of each window in order of time
+    offsets: np.ndarray  # int64[n_windows + 1]  where the members of each window begin
+
+
+def _layout(windows: list[Runs], opened: int = 0) -> Layout:
+    """The windows in terms of the returns of an account that was opened at a bar: the first is that of the next."""
+    places = [[(max(start - opened - 1, 0), max(stop - opened - 1, 0)) for start, stop in runs] for runs in windows]
+    edges = np.unique([place for runs in places for run in runs for place in run])
+    n_leaves = 1 << max(edges.size - 2, 0).bit_length()
+    at = {int(edge): leaf for leaf, edge in enumerate(edges)}
+    members = [[node for start, stop in runs for node in _nodes(at[start], at[stop], n_leaves)] for runs in places]
+    offsets = np.cumsum([0, *map(len, members)])
+    return Layout(edges, n_leaves, np.array([*itertools.chain(*members)], dtype=np.int64), offsets)
+
+
+def _nodes(first: int, stop: int, n_leaves: int) -> list[int]:
+    """The fewest nodes of a binary tree (node k has 2 k and 2 k + 1) that cover these leaves, in order."""
+    left: list[int] = []
+    right: list[int] = []
+    first, stop = first + n_leaves, stop + n_leaves
+    while first < stop:
+        if first % 2:
+            left.append(first)
+        if stop % 2:
+            right.append(stop - 1)
+        first, stop = (first + 1) // 2, stop // 2
+    return left + right[::-1]
+
+
+# ---- sums of windows -------------------------------------------------------------------------------------------------
+
+
+def _sums(returns: np.ndarray, cash: float, layout: Layout) -> np.ndarray:
+    """The sums of every window, float64[n_trials, n_windows, N_SUMS]."""
+    sums = np.empty((len(returns), layout.offsets.size - 1, N_SUMS))
+    _sums_of_windows(returns, cash, layout.edges, layout.n_leaves, layout.members, layout.offsets, sums)
+    if not np.isfinite(sums[..., MEAN]).all():
+        raise PricesError("the account left the range of floats: prices or cash are too large or too small")
+    return sums
+
+
+@compiled
+def _sums_of_windows(returns, cash, edges, n_leaves, members, offsets, sums):
+    """Sums of each trial and window, in place.
+
+    returns  float64[n_trials, n_bars]  simple                                  [fraction]
+    cash     float                      return of cash of one bar               [fraction]
+    edges, n_leaves, members, offsets   a Layout
+    sums     float64[n_trials, n_windows, N_SUMS]  r a return, e = r - cash, v what 1 has become: number of r; mean of r;
+                                        sum of (r - mean)^2; lowest r; highest r; sum of max(e, 0); of max(-e, 0); of
+                                        min(e, 0)^2; last v; highest v, 1 included; lowest v, 1 included; deepest
+                                        drawdown of v, at most 0
+    """
+    nodes = np.empty((2 * n_leaves, N_SUMS))
+    for k in range(returns.shape[0]):
+        for leaf in range(n_leaves):
+            if leaf + 1 < edges.size:
+                _add_up(returns[k, edges[leaf] : edges[leaf + 1]], cash, nodes[n_leaves + leaf])
+            else:
+                _add_up(returns[k, :0], cash, nodes[n_leaves + leaf])
+        for node in range(n_leaves - 1, 0, -1):
+            nodes[node] = nodes[2 * node]
+            _join(nodes[node], nodes[2 * node + 1])
+        for window in range(offsets.size - 1):
+            _add_up(returns[k, :0], cash, sums[k, window])
+            for member in members[offsets[window] : offsets[window + 1]]:
+                _join(sums[k, window], nodes[member])
+
+
+@compiled
+def _add_up(returns, cash, sums):
+    """The sums of some returns, in place."""
+    total = gained = lost = square_lost = deepest = square = 0.0
+    low, high, value, peak, trough = np.inf, -np.inf, 1.0, 1.0, 1.0
+    for r in returns:
+        total += r
+        low, high = min(low, r), max(high, r)
+        if r > cash:
+            gained += r - cash
+        else:
+            lost += cash - r
+            square_lost += (r - cash) * (r - cash)
+        value *= 1.0 + r
+        peak, trough = max(peak, value), min(trough, value)
+        if value < peak:
+            deepest = min(deepest, value / peak - 1.0)
+    mean = total / returns.size if returns.size else 0.0
+    for r in returns:
+        square += (r - mean) * (r - mean)
+    sums[N], sums[MEAN], sums[SQUARE], sums[LOW], sums[HIGH] = returns.size, mean, square, low, high
+    sums[GAINED], sums[LOST], sums[SQUARE_LOST] = gained, lost, square_lost
+    sums[GROWTH], sums[PEAK], sums[TROUGH], sums[DEEPEST] = value, peak, trough, deepest
+
+
+@compiled
+def _join(sums, after):
+    """Add the sums of what comes next, in place (means and squares as T. Chan, G. Golub, R. LeVeque, 1979)."""
+    n = sums[N] + after[N]
+    if after[N] == 0.0:
+        return
+    apart = after[MEAN] - sums[MEAN]
+    sums[SQUARE] += after[SQUARE] + apart * apart * (sums[N] * after[N] / n)
+    sums[MEAN] += apart * (after[N] / n)
+    sums[N] = n
+    sums[LOW], sums[HIGH] = min(sums[LOW], after[LOW]), max(sums[HIGH], after[HIGH])
+    sums[GAINED] += after[GAINED]
+    sums[LOST] += after[LOST]
+    sums[SQUARE_LOST] += after[SQUARE_LOST]
+    across = sums[GROWTH] * after[TROUGH] / sums[PEAK] - 1.0
+    sums[DEEPEST] = min(sums[DEEPEST], after[DEEPEST], across)
+    sums[PEAK] = max(sums[PEAK], sums[GROWTH] * after[PEAK])
+    sums[TROUGH] = min(sums[TROUGH], sums[GROWTH] * after[TROUGH])
+    sums[GROWTH] *= after[GROWTH]
+
+
+class Window(NamedTuple):
+    """What the formulas below are made of, float64[...] each: the metrics of the same names, of arrays."""
+
+    n: np.ndarray
+    mean: np.ndarray
+    excess: np.ndarray  # a year, by the root of the bars a year
+    deviation: np.ndarray
+    sums: np.ndarray
+    a_year: float
+
+    def varies(self) -> np.ndarray:
+        """Whether there are two returns at least, and they differ by more than rounding."""
+        return (self.n > 1) & (self.sums[..., HIGH] - self.sums[..., LOW] > ROUNDING)
+
+    def cagr(self) -> np.ndarray:
+        """Undefined without a bar, and where it is beyond a ratio."""
+        yearly = self.sums[..., GROWTH] ** (self.a_year / self.n)
+        return np.where((self.n > 0) & (yearly <= LARGEST_RATIO), yearly - 1.0, np.nan)
+
+
+FORMULAS: dict[str, Callable[[Window], np.ndarray]] = {  # of all of them more is better
+    "sharpe": lambda w: np.where(w.varies(), _ratio(w.excess, w.deviation), np.nan),
+    "sortino": lambda w: _ratio(w.excess, np.sqrt(w.sums[..., SQUARE_LOST] / w.n)),
+    "calmar": lambda w: _ratio(w.cagr(), -w.sums[..., DEEPEST]),
+    "omega": lambda w: _ratio(w.sums[..., GAINED], w.sums[..., LOST]),
+    "total_return": lambda w: w.sums[..., GROWTH] - 1.0,
+    "cagr": Window.cagr,
+    "annual_return": lambda w: w.mean * w.a_year,
+    "max_drawdown": lambda w: w.sums[..., DEEPEST] + 0.0,
+}
+
+
+def _values(metric: str, sums: np.ndarray, search: "Search", *, to_choose: bool = False) -> np.ndarray:
+    """The metric of windows, NaN where it is undefined; also, to choose by it, where returns do not vary."""
+    with np.errstate(all="ignore"):
+        n, mean = np.where(sums[..., N] > 0, sums[..., N], np.nan), sums[..., MEAN]
+        excess = (mean - search.cash) * math.sqrt(search.a_year)
+        window = Window(n, mean, excess, np.sqrt(sums[..., SQUARE] / (n - 1)), sums, search.a_year)
+        values = FORMULAS[metric](window)
+        return np.where(np.isnan(n) | (to_choose & ~window.varies()), np.nan, values)
+
+
+def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    defined = (denominator != 0.0) & (np.abs(numerator) <= LARGEST_RATIO * np.abs(denominator))
+    return np.where(defined, numerator / denominator + 0.0, np.nan)
+
+
+# ---- the search ------------------------------------------------------------------------------------------------------
+
+
+class Search(NamedTuple):
+    """What is searched, by what, and on which terms."""
+
+    job: Job
+    trials: Trials
+    metric: str
+    wanted: Callable[[np.ndarray], np.ndarray]  # which combinations `where` leaves
+    prices: Any  # as they were given
+    cash: float  # return of cash of a bar                                       [fraction]
+    a_year: float  # bars a year
+
+
+class Best(NamedTuple):
+    """The best of some combinations, by window."""
+
+    values: np.ndarray  # float64[n_windows]  -inf where there is none
+    numbers: np.ndarray  # int64[n_windows]  -1 where there is none
+    tried: np.ndarray  # bool[n_combinations]  False for those that are refused
+
+
+class Choice(NamedTuple):
+    """The combination that each split has chosen, and from how many."""
+
+    numbers: np.ndarray  # int64[n_splits]  -1 for none
+    n_trials: int
+    n_refused: int
+    n_excluded: int
+
+
+class Own(NamedTuple):
+    """What the chosen trials did in runs of their own, by split; NaN and flat where there is none."""
+
+    targets: list[list[np.ndarray]]  # target positions on each run of test bars
+    in_sample: np.ndarray
+    in_sample_sharpe: np.ndarray
+    out_of_sample: np.ndarray
+
+
+def _search(
+    prices: Any, strategy: Any, grid: Any, where: Any, memory: Any, metric: Any, settings: Mapping[str, Any]
+) -> Search:
+    """The arguments checked, as `run_grid` does."""
+    if metric not in FORMULAS:
+        raise ParameterError(f"no choice by metric {shown(metric)}{did_you_mean(str(metric)[:40], FORMULAS)}")
+    function = get_strategy(strategy) if isinstance(strategy, str) else strategy
+    if not callable(function):
+        raise ParameterError("a search needs a strategy with parameters: a registered name, or a function")
+    space, given = read_space(grid), complete_given(settings)
+    for name, values in zip(space.names, space.values, strict=True):
+        check_axis(function, name, values)
+    wanted, room, bars = read_where(where, space), _check_room(memory, 0, 0), check_prices(prices)
+    job = Job(with_other_columns(bars, prices), bars.shape[1], function, space, given, ("sharpe",), room)
+    trials = Trials(job, _n_threads())
+    return Search(job, trials, metric, wanted, prices, trials.account.cash_return, trials.account.periods_per_year)
+
+
+def _choose(
+    search: Search, splits: list[Split], executor: concurrent.futures.Executor | None, told: dict[str, Any]
+) -> Choice:
+    """The best combination on the training bars of each split; notes in the ledger what was tried."""
+    job, layout = search.job, _layout([split.train for split in splits])
+    values, numbers = np.full(len(splits), -np.inf), np.full(len(splits), -1)
+    n_tried = n_wanted = 0
+    seen, refused = hashlib.sha256(), -1
+    for batch, best in _judged(search, layout, executor):
+        higher = best.values > values
+        values[higher], numbers[higher] = best.values[higher], best.numbers[higher]
+        n_wanted, n_tried = n_wanted + batch.size, n_tried + int(best.tried.sum())
+        seen.update(batch[best.tried].tobytes())
+        if refused < 0 and not best.tried.all():
+            refused = int(batch[~best.tried][0])
+    if not n_tried:
+        raise ParameterError(_why_none(job, refused))
+    record_trials(
+        data=hash_bars(job.prices),
+        strategy=function_name(job.strategy),
+        request={
+            "values": {
+                name: [*map(repr, values)] for name, values in zip(job.space.names, job.space.values, strict=True)
+            },
+            "tried": seen.hexdigest(),
+            "settings": search.trials.settings,
+            "splits": told,
+        },
+        n_trials=n_tried,
+        kind="walk_forward",
+        symbol=_symbol(search),
+    )
+    return Choice(numbers, n_tried, n_wanted - n_tried, job.space.size - n_wanted)
+
+
+def _judged(
+    search: Search, layout: Layout, executor: concurrent.futures.Executor | None
+) -> Iterator[tuple[np.ndarray, Best]]:
+    """Batches of combinations, in order, with the best of each."""
+    job = search.job
+    n, most = job.space.size, max(WORK // len(job.bars), 1)
+    most = min(most, max(-(-n // N_BATCHES), 1)) if executor else most
+    starts = (np.arange(start, min(start + most, n)) for start in range(0, n, most))
+    batches = (numbers[search.wanted(job.space.codes(numbers))] for numbers in starts)
+    if executor is None:
+        yield from ((numbers, _best(search, numbers, layout)) for numbers in batches if numbers.size)
+        return
+    futures = [(numbers, executor.submit(judge, job, search.metric, numbers, layout)) for numbers in batches]
+    try:
+        for numbers, future in futures:
+            yield numbers, future.result()
+    finally:
+        for _, future in futures:
+            future.cancel()
+
+
+def judge(job: Job, metric: str, numbers: np.ndarray, layout: Layout) -> Best:
+    """What an executor's worker does with some combinations of a job."""
+    trials = Trials(job)
+    account = trials.account
+    nothing: Callable = np.asarray
+    return _best(
+        Search(job, trials, metric, nothing, None, account.cash_return, account.periods_per_year), numbers, layout
+    )
+
+
+def _best(search: Search, numbers: np.ndarray, layout: Layout) -> Best:
+    n_windows = layout.offsets.size - 1
+    best = Best(np.full(n_windows, -np.inf), np.full(n_windows, -1), np.ones(numbers.size, dtype=bool))
+    for places in _chunks(search.job, np.arange(numbers.size), layout):
+        codes = search.job.space.codes(numbers[places])
+        returns = search.trials.returns(codes)
+        best.tried[places] = ~_refused(search.trials, codes, returns)
+        values = _values(search.metric, _sums(returns, search.cash, layout), search, to_choose=True)
+        values = np.where(np.isnan(values), -np.inf, values)
+        row = values.argmax(axis=0)
+        highest = values[row, np.arange(n_windows)]
+        higher = highest > best.values
+        best.values[higher], best.numbers[higher] = highest[higher], numbers[places][row[higher]]
+    return best
+
+
+def _refused(trials: Trials, codes: np.ndarray, returns: np.ndarray) -> np.ndarray:
+    """Which combinations are refused: of those that never earned anything, as `Trials.returns` gives 0 for them."""
+    refused = ~returns.any(axis=1)
+    if refused.any():
+        refused[refused] = trials.targets(codes[refused])[0] == REFUSED
+    return refused
+
+
+def _chunks(job: Job, items: np.ndarray, layout: Layout) -> Iterator[np.ndarray]:
+    """As many trials at a time as there is room for."""
+    size = 8 * (4 * len(job.bars) + 2 * N_SUMS * layout.offsets.size)
+    most = max(min(CHUNK, job.room // (2 * size)), 1)
+    return (items[start : start + most] for start in range(0, len(items), most))
+
+
+def _why_none(job: Job, refused: int) -> str:
+    """Why there is no trial."""
+    if refused < 0:
+        return f"where leaves out all {job.space.size:,} combinations"
+    params = job.space.params(job.space.codes(np.array([refused]))[0])
+    try:
+        run_backtest(job.bars, job.strategy, params=params, **job.given)
+    except (ParameterError, PricesError) as error:
+        return f"every combination is refused; the first says: {error}"
+    return f"every combination of {len(job.bars):,} bars from {bar_text(job.bars.index, 0)} on is refused"
+
+
+def _look_up(search: Search, choice: Choice, splits: list[Split]) -> Own:
+    """The chosen trials once more: their target positions on the test bars, and their metrics on either side."""
+    n = len(splits)
+    layout = _layout([split.train for split in splits] + [split.test for split in splits])
+    sums = np.empty((2 * n, N_SUMS))
+    sums[:] = _sums(np.zeros((1, 0)), search.cash, _layout([[(0, 0)]]))[0, 0]
+    targets = [[np.zeros(stop - start) for start, stop in split.test] for split in splits]
+    for numbers in _chunks(search.job, np.unique(choice.numbers[choice.numbers >= 0]), layout):
+        codes = search.job.space.codes(numbers)
+        lines, found = search.trials.targets(codes)[1], _sums(search.trials.returns(codes), search.cash, layout)
+        for k in np.flatnonzero(np.isin(choice.numbers, numbers)):
+            row = int(np.searchsorted(numbers, choice.numbers[k]))
+            targets[k] = [lines[row, start:stop].copy() for start, stop in splits[k].test]
+            sums[[k, n + k]] = found[row, [k, n + k]]
+    wanted = (("sharpe", sums[:n]), (search.metric, sums[n:]))
+    in_sample = _values(search.metric, sums[:n], search)
+    return Own(targets, in_sample, *(_values(name, part, search) for name, part in wanted))
+
+
+# ---- what comes out --------------------------------------------------------------------------------------------------
+
+
+def _stitch(target: np.ndarray, runs: Runs, pieces: list[np.ndarray]) -> None:
+    for (start, stop), piece in zip(runs, pieces, strict=True):
+        target[start:stop] = piece
+
+
+def _run(search: Search, target: np.ndarray, first: int, what: str, told: dict[str, Any]) -> BacktestResult:
+    """One account for the target positions from a bar on; sizing by volatility is shown what it looks back on."""
+    settings = search.trials.settings
+    looks_back = settings["lookback"] if settings["sizing"] == "volatility" else 0
+    part = slice(max(first - looks_back, 0), target.size)
+    given = {**search.job.given, "periods_per_year": settings["periods_per_year"]}
+    for name in STOPS:
+        if settings[name] == "by bar":
+            given[name] = given[name].iloc[part] if isinstance(given[name], pd.Series) else given[name][part]
+    result = run_backtest(search.prices.iloc[part], target[part], **given)
+    return dataclasses.replace(result, strategy=f"{function_name(search.job.strategy)}, {what}", params=told)
+
+
+def _result(
+    search: Search,
+    choice: Choice,
+    own: Own,
+    *,
+    labels: pd.DataFrame,
+    out_of_sample: np.ndarray,
+    **known: Any,
+) -> WalkForwardResult:
+    """What both ways of splitting have in common."""
+    space = search.job.space
+    codes = space.codes(np.maximum(choice.numbers, 0))
+    chosen = tuple(
+        space.params(code) if number >= 0 else None for number, code in zip(choice.numbers, codes.tolist(), strict=True)
+    )
+    columns = {}
+    for name in space.names:
+        values = pd.Series([params[name] if params else np.nan for params in chosen], dtype=object, index=labels.index)
+        columns[name] = values if None in chosen else values.infer_objects()
+    metrics = pd.DataFrame({"in_sample": own.in_sample, "out_of_sample": out_of_sample}, index=labels.index)
+    sharpes = own.in_sample_sharpe[choice.numbers >= 0]
+    return WalkForwardResult(
+        strategy=function_name(search.job.strategy),
+        symbol=_symbol(search),
+        metric=search.metric,
+        folds=pd.concat([labels, pd.DataFrame(columns, index=labels.index), metrics], axis=1),
+        chosen=chosen,
+        stability=_stability(space, [params for params in chosen if params is not None]),
+        n_trials=choice.n_trials,
+        n_refused=choice.n_refused,
+        n_excluded=choice.n_excluded,
+        in_sample_sharpe=float(sharpes.mean()) if sharpes.size else math.nan,
+        **known,
+    )
+
+
+def _stability(space: Space, chosen: list[dict[str, Any]]) -> pd.DataFrame:
+    """How the chosen values of each parameter differ from fold to fold."""
+    rows = {}
+    for name, grid in zip(space.names, space.values, strict=True):
+        values = [params[name] for params in chosen]
+        (most_frequent, times), *_ = collections.Counter(values).most_common(1) or [(math.nan, 0)]
+        numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in grid)
+        reach = float(max(grid) - min(grid)) if numbers else 0.0
+        spread = statistics.pstdev(values) / reach if values and reach > 0.0 else math.nan
+        rows[name] = (len(set(values)), most_frequent, times / len(values) if values else math.nan, spread)
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=["distinct", "most_frequent", "share", "spread"])
+    return table.rename_axis("parameter")
+
+
+def _symbol(search: Search) -> str:
+    return str(search.prices.attrs.get("symbol", ""))
