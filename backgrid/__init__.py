@@ -47,6 +47,9 @@ if TYPE_CHECKING:
     from backgrid.strategies import calculate_ma_crossover_signals as calculate_ma_crossover_signals
     from backgrid.strategies import register_strategy as register_strategy
     from backgrid.strategies import select_params as select_params
+    from backgrid.walkforward import WalkForwardResult as WalkForwardResult
+    from backgrid.walkforward import combinatorial_cross_validation as combinatorial_cross_validation
+    from backgrid.walkforward import walk_forward as walk_forward
 
 __version__ = "0.1.0"
 
@@ -70,6 +73,7 @@ _HOMES = {
     "run": ("run_request",),
     "space": ("sample_grid",),
     "strategies": ("calculate_ma_crossover_signals", "register_strategy", "select_params"),
+    "walkforward": ("WalkForwardResult", "combinatorial_cross_validation", "walk_forward"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -1,6 +1,7 @@
 """Sweeps: one strategy with every combination of parameters, never a winner without the number of trials."""
 
 import concurrent.futures
+import copy
 import dataclasses
 import functools
 import hashlib
@@ -22,12 +23,13 @@ from backgrid.engine import complete_given, holding, run_backtest, with_other_co
 from backgrid.errors import BackgridError, ParameterError, did_you_mean, shown
 from backgrid.ledger import count_trials, is_kept, record_trials
 from backgrid.luck import Luck, measure_luck
-from backgrid.metrics import METRICS, format_metric, returns_of
+from backgrid.metrics import METRICS, format_metric, line, returns_of
 from backgrid.space import Space, read_space, read_where
 from backgrid.strategies import check_axis, function_name, get_strategy
 from backgrid.trials import Job, Trials
 
 if TYPE_CHECKING:
+    from backgrid.plot import Chart
     from backgrid.result import BacktestResult
 
 MEMORY = "1GB"
@@ -109,8 +111,9 @@ def run_grid(
     parts = {}
     for symbol, own in (several or {"": prices}).items():
         bars = check_prices(own)
-        job = Job(with_other_columns(bars, own), bars.shape[1], function, space, given, wanted, room)
-        parts[symbol] = _sweep(job, symbol or str(own.attrs.get("symbol", "")), chosen, executor, checkpoint)
+        facts = {**copy.deepcopy(own.attrs), **({"symbol": symbol} if symbol else {})}
+        job = Job(with_other_columns(bars, own), bars.shape[1], function, space, given, wanted, room, facts)
+        parts[symbol] = _sweep(job, chosen, executor, checkpoint)
         _record(parts[symbol])
         if parts[symbol].partial:
             break
@@ -192,6 +195,79 @@ class GridResult:
             metrics={name: float(value) for name, value in self.metrics.iloc[place].items()},
         )
 
+    def heatmap(
+        self, metric: str = "sharpe", *, x: str | None = None, y: str | None = None, at: Mapping[str, Any] | None = None
+    ) -> "Chart":
+        """A metric over two parameters of the grid as a map, over one as a line; the others are held.
+
+        Parameters
+        ----------
+        metric : str, default "sharpe"
+            One that the sweep has computed.
+        x, y : str, optional
+            The parameters, by default the first that vary; a line is drawn where no second one does.
+        at : dict, optional
+            Where other parameters are held; at the values of the winner if not given.
+
+        Returns
+        -------
+        Chart
+            The winner is marked: the highest Sharpe ratio, or `metric` where the sweep has none. What was refused or
+            left out is blank. Sharpe ratios are told apart by that of holding.
+
+        Raises
+        ------
+        ParameterError
+            For a metric, parameter or value that the sweep does not have; where nothing varies; for several symbols.
+        """
+        from backgrid.plot import heatmap_chart, profile_chart
+
+        values, space, held = self._values(metric), self._trials.job.space, dict(at or {})
+        for name in (name for name in (x, y, *held) if name is not None and name not in space.names):
+            raise ParameterError(f"the grid has no parameter {shown(name)}{did_you_mean(str(name), space.names)}")
+        vary = [name for name, n in zip(space.names, space.shape, strict=True) if n > 1 and name not in {x, y, *held}]
+        x, y = (x or (vary.pop(0) if vary else y), y or (vary[0] if vary else None))
+        drawn = [name for name in dict.fromkeys((y, x)) if name is not None]
+        if not drawn or held.keys() & set(drawn):
+            raise ParameterError(f"nothing to draw: x and y must be parameters that at does not hold, {shown(held)}")
+        ranked = "sharpe" if "sharpe" in self.metrics and self.metrics["sharpe"].notna().any() else metric
+        best = self.best(ranked).params
+        fixed = {name: held.get(name, best[name]) for name in space.names if name not in drawn}
+        table, chosen = self._cut(drawn, fixed)
+        table[tuple(self._ranks[chosen][:, space.names.index(name)] for name in drawn)] = values[chosen]
+        labels = [pd.Index(self._sorted(name), name=name) for name in drawn]
+        at_best = all(best[name] == value for name, value in fixed.items())
+        place = tuple(self._sorted(name).index(best[name]) for name in drawn) if at_best else None
+        told: dict[str, Any] = {"benchmark": self._holding(metric), "fixed": fixed}
+        if len(drawn) == 1:
+            return profile_chart(pd.Series(table, labels[0]), metric, winner=place and place[0], **told)
+        return heatmap_chart(pd.DataFrame(table, *labels), metric, winner=place, **told)
+
+    def _cut(self, drawn: list[str], fixed: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+        """An empty table over some parameters, and which trials belong into it: those with these other values."""
+        space, chosen = self._trials.job.space, np.ones(self.n_trials, dtype=bool)
+        for name, value in fixed.items():
+            k = space.names.index(name)
+            if value not in space.values[k]:
+                raise ParameterError(f"the grid has no {name} {shown(value)}, it has {shown(space.values[k])}")
+            chosen &= self.codes[:, k] == space.values[k].index(value)
+        return np.full([space.shape[space.names.index(name)] for name in drawn], np.nan), chosen
+
+    def _sorted(self, name: str) -> list[Any]:
+        """Values of a parameter in the order of `_ranks`."""
+        values = self._trials.job.space.values[self._trials.job.space.names.index(name)]
+        return sorted(values) if _sortable(values) else values
+
+    def _holding(self, metric: str) -> float:
+        """The Sharpe ratio of holding; NaN for another metric."""
+        if metric != "sharpe":
+            return np.nan
+        market, a_year = self._trials.market, self.settings["periods_per_year"]
+        excess = (
+            returns_of(holding(market.open, market.close, self.settings["fill"])) - self._trials.account.cash_return
+        )
+        return METRICS["sharpe"].function(line(excess), a_year)
+
     def params(self, place: int) -> dict[str, Any]:
         """The parameters of a row, with its symbol where there are several."""
         if self.by_symbol:
@@ -214,8 +290,9 @@ class GridResult:
         """The backtest of one combination, that of the highest Sharpe ratio if not given."""
         job = self._trials.job
         complete = {**self.best().params, **(params or {})}
-        result = run_backtest(job.bars, job.strategy, params=complete, **job.given)
-        return dataclasses.replace(result, symbol=self.symbol)
+        bars = job.bars.copy(deep=False)
+        bars.attrs = dict(job.facts)
+        return run_backtest(bars, job.strategy, params=complete, **job.given)
 
     def returns(self, rows: Sequence[int] | None = None) -> pd.DataFrame:
         """Returns of combinations, net of costs: one row a bar from the second on, one column a combination.
@@ -267,7 +344,7 @@ class GridResult:
             benchmark=returns_of(holding(market.open, market.close, settings["fill"])),
             cash=trials.account.cash_return,
             periods_per_year=settings["periods_per_year"],
-            n_trials=self._counted(n_trials),
+            n_trials=self.deflate_by(n_trials),
             n_blocks=n_blocks,
             n_boot=n_boot,
             seed=seed,
@@ -283,8 +360,8 @@ class GridResult:
             raise ParameterError(f"sharpe is undefined for all {self.n_trials:,} combinations")
         return values
 
-    def _counted(self, n_trials: int | str | None) -> int:
-        """What to deflate by: never fewer than were tried here."""
+    def deflate_by(self, n_trials: int | str | None = None) -> int:
+        """The number of trials to deflate by, as `overfit` reads it: never fewer than were tried here."""
         if n_trials is None:
             return self.n_trials
         if n_trials == "ledger":
@@ -349,7 +426,6 @@ def evaluate(job: Job, numbers: np.ndarray) -> Batch:
 
 def _sweep(
     job: Job,
-    symbol: str,
     chosen: Callable[[np.ndarray], np.ndarray],
     executor: concurrent.futures.Executor | None,
     checkpoint: str | os.PathLike | None,
@@ -382,7 +458,7 @@ def _sweep(
             metrics.isetitem(place, values[:, place].astype(np.int64))
     return GridResult(
         strategy=function_name(job.strategy),
-        symbol=symbol,
+        symbol=str(job.facts.get("symbol", "")),
         metrics=metrics,
         n_trials=int(done.size),
         n_refused=int((state == REFUSED).sum()),

@@ -79,7 +79,7 @@ MOST_NAMED = 12  # symbols of one chart; of more, the smaller ones are added up
 MOST_DRAWN = 800  # bars of each line where there are many lines
 MOST_NUMBERED = 12  # rows and columns of a map whose cells show their numbers
 MOST_CELLS = 100  # rows and columns of a map that are drawn; of more, several are one cell
-SHADES, FAINTEST = 20, 0.06  # of a map, and the opacity of the faintest
+SHADES, FAINTEST = 20, 0.14  # of a map, and the opacity of the faintest
 LETTERS = 11  # of a line of text beside the axes
 LINE = 12.5  # points from one line of text to the next
 
@@ -496,11 +496,11 @@ def heatmap_chart(
     table: pd.DataFrame,
     metric: str = "sharpe",
     *,
-    winner: tuple[Any, Any] | None = None,
+    winner: tuple[int, int] | None = None,
     benchmark: float = math.nan,
     fixed: Mapping[str, Any] | None = None,
 ) -> Chart:
-    """A metric of a sweep over two of its parameters: the deeper the blue, the higher; orange for what is below zero.
+    """A metric of a sweep over two of its parameters: the stronger the blue the higher, orange below zero.
 
     Parameters
     ----------
@@ -509,8 +509,8 @@ def heatmap_chart(
         where nothing was tried. [unit of the metric]
     metric : str
         Its name in `backgrid.metrics.METRICS`.
-    winner : tuple, optional
-        Labels of the row and the column of the sweep's winner.
+    winner : tuple of int, optional
+        Row and column of the sweep's winner.
     benchmark : float, optional
         The same metric of holding: a line runs between the cells above it and the rest. [unit of the metric]
     fixed : dict, optional
@@ -531,17 +531,15 @@ def heatmap_chart(
             axes.text(x + 0.5, y + 0.5, text, ha="center", va="center", fontsize=9)
     _border(axes, values, values > benchmark)
     if winner is not None:
-        at = (table.index.get_loc(winner[0]) // steps[0], table.columns.get_loc(winner[1]) // steps[1])
-        _outline(axes, *at, ring=most > 25)
+        _outline(axes, winner[0] // steps[0], winner[1] // steps[1], ring=most > 25)
     _scale(chart, axes, shades, metric, benchmark)
     chart.alt = f"{METRICS[metric].label} by {table.columns.name} and {table.index.name}, as a map"
-    named = None if winner is None else {table.columns.name: winner[1], table.index.name: winner[0]}
-    marked = math.nan if winner is None else float(table.loc[winner[0], winner[1]])
+    best = {table.columns.name: table.columns[winner[1]], table.index.name: table.index[winner[0]]} if winner else {}
     cells = math.prod(steps)
     chart.caption = " ".join(
         [
             _ranging(table.to_numpy(dtype=float), metric, shades),
-            *([f"Outlined: the winner, {_pairs(named)}: {format_metric(metric, marked)}."] if named else []),
+            *([f"Outlined: the winner, {_pairs(best)}: {format_metric(metric, table.iat[winner])}."] if winner else []),
             *_against(table.to_numpy(dtype=float), metric, benchmark, ": a line parts them from the rest"),
             *([f"A cell is the median of up to {cells} combinations."] if cells > 1 else []),
             *_missing(table.to_numpy(dtype=float)),
@@ -556,7 +554,7 @@ def profile_chart(
     values: pd.Series,
     metric: str = "sharpe",
     *,
-    winner: Any = None,
+    winner: int | None = None,
     benchmark: float = math.nan,
     fixed: Mapping[str, Any] | None = None,
 ) -> Chart:
@@ -568,7 +566,7 @@ def profile_chart(
         The metric; the index has the values of the parameter, in their order, and its name. NaN where nothing was
         tried. [unit of the metric]
     metric, winner, benchmark, fixed
-        As in `heatmap_chart`; `winner` is one label.
+        As in `heatmap_chart`; `winner` is one place.
     """
     numbers = values.to_numpy(dtype=float)
     chart = Chart(figsize=(WIDTH, 3.2))
@@ -588,15 +586,13 @@ def profile_chart(
         axes.axhline(benchmark, color=NEUTRAL, linewidth=1.1)
         _end_labels(axes, [(benchmark, "holding", NEUTRAL)], leaders=False)
     if winner is not None:
-        at = values.index.get_loc(winner)
-        axes.plot(places[at], numbers[at], "o", markersize=11, markerfacecolor="none", markeredgecolor=INK)
+        axes.plot(places[winner], numbers[winner], "o", markersize=11, markerfacecolor="none", markeredgecolor=INK)
     chart.alt = f"{METRICS[metric].label} by {values.index.name}, as a line"
-    named = None if winner is None else f"{values.index.name} {_plain(winner)}"
-    shown = None if winner is None else format_metric(metric, float(values.loc[winner]))
+    best = {} if winner is None else {values.index.name: values.index[winner]}
     chart.caption = " ".join(
         [
             _ranging(numbers, metric, None),
-            *([f"In a ring: the winner, {named}: {shown}."] if named else []),
+            *([f"In a ring: the winner, {_pairs(best)}: {format_metric(metric, numbers[winner])}."] if best else []),
             *_against(numbers, metric, benchmark, ": the grey line"),
             *_missing(numbers),
             *([f"Held at {_pairs(fixed)}."] if fixed else []),
@@ -614,7 +610,7 @@ def trials_chart(sharpes: pd.Series, luckiest: float, benchmark: float = math.na
     sharpes : Series, shape (n_trials,)
         One a trial, NaN where undefined. [ratio, a year]
     luckiest : float
-        What the best of so many without any skill is expected to show. [ratio, a year]
+        What the best of as many as are counted is expected to show without any skill. [ratio, a year]
     benchmark : float, optional
         That of holding. [ratio, a year]
     """
@@ -627,21 +623,24 @@ def trials_chart(sharpes: pd.Series, luckiest: float, benchmark: float = math.na
     bins = int(np.clip(2.0 * np.sqrt(known.size), 8, 60))
     counts, edges = np.histogram(known, bins, (known.min(), best) if np.ptp(known) > 1e-9 else None)
     axes.bar(edges[:-1], counts, np.diff(edges), align="edge", color=ACCENT, alpha=0.45, edgecolor=PAGE, linewidth=0.5)
-    axes.axvline(0.0, color=MUTED, linewidth=0.8)
+    if known.min() < 0.0 < best:
+        axes.axvline(0.0, color=MUTED, linewidth=0.8)
     marks = [(luckiest, "expected of luck", LOSS), (benchmark, "holding", NEUTRAL), (best, "winner", ACCENT)]
     _marks(axes, [mark for mark in marks if math.isfinite(mark[0])], top=float(counts.max()))
     axes.set(xlabel="Sharpe, a year", ylabel="trials")
     axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _plain(round(x, 6))))
-    chart.alt = f"Histogram of the Sharpe ratios of {known.size:,} trials, with the winner, holding and luck"
+    trials = f"{known.size:,} trial{'s' * (known.size > 1)}"
+    chart.alt = f"Histogram of the Sharpe ratios of {trials}, with the winner, holding and luck"
     undefined = sharpes.size - known.size
     chart.caption = " ".join(
         [
-            f"The median of {known.size:,} trials is {format_value(float(np.median(known)), 'ratio')}, the highest "
+            f"The median of {trials} is {format_value(float(np.median(known)), 'ratio')}, the highest "
             f"{format_value(best, 'ratio')}.",
             *_against(known, "sharpe", benchmark),
-            f"The best of so many without any skill is expected at {format_value(luckiest, 'ratio')}.",
-            *([f"{undefined:,} more have none, since their returns do not vary."] if undefined else []),
+            f"Luck alone is expected to find {format_value(luckiest, 'ratio')} among as many as are counted.",
+            *(["1 more has none, since its returns do not vary."] if undefined == 1 else []),
+            *([f"{undefined:,} more have none, since their returns do not vary."] if undefined > 1 else []),
         ]
     )
     return chart
@@ -659,7 +658,7 @@ def logits_chart(logits: np.ndarray) -> Chart:
     chart = Chart(figsize=(WIDTH, 3.2))
     axes = chart.subplots()
     _margins(chart, bottom=0.55)
-    width = max(float(np.abs(logits).max()), 1e-9) / 15.0
+    width = (float(np.abs(logits).max()) or 1.0) / 15.0
     edges = width * np.arange(-16, 17)
     shares = np.histogram(logits + width * 1e-6, edges)[0] / logits.size  # rounding must not put a 0 on the left
     colors = [LOSS if edge < -width / 2.0 else ACCENT for edge in edges[:-1]]
@@ -681,7 +680,7 @@ def logits_chart(logits: np.ndarray) -> Chart:
     chart.caption = (
         f"Of {logits.size:,} ways to halve the bars, the trial that is best on one half ranks below the median on the "
         f"other in {format_value(pbo, 'fraction')}: the probability of backtest overfitting. Without any skill it is "
-        "near 50\u202f%, give or take 20."
+        "near 50\u202f%, and noisy: 20 points more or less are no surprise."
     )
     return chart
 
@@ -1046,7 +1045,11 @@ def _ranging(values: np.ndarray, metric: str, shades: "_Shades | None") -> str:
         return f"{label} is {low} wherever it is defined."
     if shades is None:
         return f"{label} from {low} to {high}."
-    both = "blue above and orange below zero, the deeper the further from it" if shades.both else "higher where deeper"
+    both = (
+        "blue above and orange below zero, the stronger the further from it"
+        if shades.both
+        else "the stronger the colour the higher"
+    )
     return f"{label} from {low} to {high}, {both}."
 
 
@@ -1057,7 +1060,7 @@ def _against(values: np.ndarray, metric: str, benchmark: float, line: str = "") 
         return []
     above, held = int((known > benchmark).sum()), f"above holding, {format_metric(metric, benchmark)}"
     if above in (0, known.size):
-        return [f"{'All' if above else 'None'} of the {known.size:,} {'are' if above else 'is'} {held}."]
+        return [f"{'All' if above else 'Not one'} of the {known.size:,} {'are' if above else 'is'} {held}."]
     return [f"{above:,} of the {known.size:,} {'is' if above == 1 else 'are'} {held}{line}."]
 
 

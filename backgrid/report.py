@@ -22,19 +22,29 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
+import numpy as np
+import pandas as pd
+
 from backgrid import standby
-from backgrid.data import fetch_many
-from backgrid.errors import ReportError
+from backgrid.data import fetch_many, fetch_ohlcv
+from backgrid.engine import run_backtest
+from backgrid.errors import ParameterError, ReportError, TooFewBarsError, shown
+from backgrid.grid import run_grid
+from backgrid.grid_page import check_grid, plain_grid, read_grid
+from backgrid.ledger import count_trials, is_kept, record_trials
 from backgrid.models import BacktestRequest, build_request
+from backgrid.overfit import reality_check
 from backgrid.page import versions
 from backgrid.portfolio import run_portfolio
 from backgrid.result import RESULT_TYPE, BacktestResult
 from backgrid.run import backtest_request
 from backgrid.settings import setting
+from backgrid.space import Space
 from backgrid.strategies import STRATEGIES, get_strategy, select_params, strategy_defaults
 from backgrid.templates import Parameter, check_parameters, find_template, read_parameters
 from backgrid.weightings import WEIGHTINGS, get_weighting, read_weights, select_weighting_params
 
+MOST_REFUSED = 1000  # combinations of a sweep that are tried in search of one that is not refused
 ABOUT = ("symbol", "symbols", "strategy", "weights")  # parameters that name a report
 
 
@@ -90,13 +100,15 @@ def run_report(
     given = check_parameters(declared, parameters or {})
     with standby.waiting() as process:
         complete = {name: given.get(name, parameter.default) for name, parameter in declared.items()}
-        upper: dict[str, str] = {}  # the same request, however its symbols and weights are written
-        if {"symbol", "strategy"} <= set(declared):
-            upper["symbol"] = _preflight(declared, complete).symbol
+        upper: dict[str, Any] = {}  # the same request, however its symbols, weights and grid are written
+        if {"symbol", "strategy", "grid"} <= set(declared) and declared["grid"].type == "str":
+            upper = _preflight_grid(complete)
+        elif {"symbol", "strategy"} <= set(declared):
+            upper = _preflight_backtest(declared, complete)
         elif {"symbols", "weights"} <= set(declared) and declared["weights"].type == "str":
             upper = _preflight_portfolio(declared, complete)
         complete.update(upper)
-        given.update({name: value for name, value in upper.items() if name in given})
+        given.update({name: value for name, value in upper.items() if name in given or value != declared[name].default})
         folder = Path(out if out is not None else setting("BACKGRID_REPORTS")) / _folder_name(path, complete, given)
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
@@ -109,14 +121,63 @@ def run_report(
 # ---- from request to folder ------------------------------------------------------------------------------------------
 
 
-def _preflight(declared: Mapping[str, Parameter], complete: Mapping[str, Any]) -> BacktestRequest:
-    """Run the request without a notebook: whatever is wrong with it shows here, in milliseconds."""
+def _preflight_backtest(declared: Mapping[str, Parameter], complete: Mapping[str, Any]) -> dict[str, Any]:
+    """Run the request without a notebook: whatever is wrong with it shows here, in milliseconds.
+
+    That is one trial, and noted as such; gives the symbol as it is written, and the number of trials as a number.
+    """
     fields = {name: value for name, value in complete.items() if name in BacktestRequest.model_fields}
     request = build_request(**fields)
     own = strategy_defaults(get_strategy(request.strategy.value)).keys()
     params = select_params(request.strategy.value, **_offered(declared, complete, own, STRATEGIES, fields.keys()))
-    backtest_request(request.model_copy(update={"params": {**params, **request.params}}))
-    return request
+    result = backtest_request(request.model_copy(update={"params": {**params, **request.params}}))
+    upper: dict[str, Any] = {"symbol": request.symbol}
+    if is_kept():
+        tried = {"params": result.params, "settings": result.settings}
+        about = {"data": result.prices_hash, "strategy": result.strategy}
+        record_trials(**about, request=tried, n_trials=1, kind="report", symbol=request.symbol)
+    if "n_trials" in complete:
+        upper["n_trials"] = _n_trials(complete["n_trials"], result)
+    return upper
+
+
+def _n_trials(asked: Any, result: BacktestResult) -> int:
+    """What to deflate by, as a number: what the ledger counts, where that is asked for."""
+    if asked == "ledger":
+        return max(count_trials(data=result.prices_hash, strategy=result.strategy), 1)
+    if isinstance(asked, str) or asked < 1:
+        raise ParameterError(f"n_trials must be 'ledger' or a whole number of at least 1, got {shown(asked)}")
+    return asked
+
+
+def _preflight_grid(complete: Mapping[str, Any]) -> dict[str, Any]:
+    """Try one combination of a sweep; gives what is written in one way only, and the number of trials as a number."""
+    request = build_request(**{name: value for name, value in complete.items() if name in BacktestRequest.model_fields})
+    grid, where, n_trials = plain_grid(complete["grid"]), complete.get("where"), complete.get("n_trials")
+    space, numbers = check_grid(grid, where, request.strategy.value)
+    asked = inspect.signature(fetch_ohlcv).parameters.keys()
+    prices = fetch_ohlcv(**{name: value for name, value in request.model_dump().items() if name in asked})
+    _try_one(prices, request, space, numbers)
+    reality_check(np.zeros((2, 1)), **{name: complete[name] for name in ("n_boot", "seed") if name in complete})
+    if n_trials is not None and (isinstance(n_trials, str) or n_trials < numbers.size):  # it needs their exact number
+        terms = {"where": where, "metrics": ["sharpe"], **request.terms()}
+        n_trials = run_grid(prices, request.strategy.value, read_grid(grid), **terms).deflate_by(n_trials)
+    plain = {"symbol": request.symbol, "grid": grid, "n_trials": n_trials}
+    return {name: value for name, value in plain.items() if name in complete}
+
+
+def _try_one(prices: pd.DataFrame, request: BacktestRequest, space: Space, numbers: np.ndarray) -> None:
+    """Run the first combination that is not refused; of very many, some are tried."""
+    some = numbers[:: -(-numbers.size // MOST_REFUSED)]
+    refused = None
+    for code in space.codes(some):
+        try:
+            run_backtest(prices, request.strategy.value, params=space.params(code), **request.terms())
+            return
+        except (ParameterError, TooFewBarsError) as error:
+            refused = refused or error
+    if some.size == numbers.size:
+        raise ParameterError(f"every combination is refused; the first says: {refused}") from refused
 
 
 def _preflight_portfolio(declared: Mapping[str, Parameter], complete: Mapping[str, Any]) -> dict[str, str]:

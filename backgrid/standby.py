@@ -47,6 +47,7 @@ def _start() -> subprocess.Popen:
         "JPY_PARENT_PID": str(os.getpid()),  # a kernel ends when this process does
         "MPLBACKEND": os.environ.get("MPLBACKEND") or "module://matplotlib_inline.backend_inline",  # as in any kernel
     }
+    environment.pop("JPY_SESSION_NAME", None)  # of a server that someone looks at: no progress bars in a report
     command = [sys.executable, "-P", "-m", "backgrid.standby"]
     return subprocess.Popen(command, stdin=subprocess.PIPE, text=True, env=environment, start_new_session=True)
 

@@ -23,6 +23,7 @@ NOUNS = {
     "str": "text",
     "int": "a whole number",
     "float": "a number",
+    "str | int": "text or a whole number",
     "str | float": "text or a number",
     "bool": "true or false",
     "list": "a list",
@@ -34,6 +35,7 @@ CLASSES: dict[str, Any] = {
     "str": str,
     "int": int,
     "float": float,
+    "str | int": str | int,
     "str | float": str | float,
     "bool": bool,
     "list": list,
@@ -187,7 +189,7 @@ def _checked(name: str, value: Any, parameter: Parameter) -> Any:
         return value.isoformat().removesuffix("T00:00:00")
     if "float" in kind and isinstance(value, int) and not isinstance(value, bool):
         value = float(value) if abs(value) < 1e300 else math.inf
-    if not isinstance(value, CLASSES[kind]) or (kind == "int" and isinstance(value, bool)):
+    if not isinstance(value, CLASSES[kind]) or ("int" in kind and isinstance(value, bool)):
         raise ParameterError(f"{name} must be {NOUNS[kind]}, got {shown(value)} ({type(value).__name__})")
     if isinstance(value, float) and not math.isfinite(value):
         raise ParameterError(f"{name} must be finite, got {value}")
@@ -210,9 +212,9 @@ def _parsed(name: str, text: str, parameter: Parameter) -> Any:
             return int(text)
         if kind == "float":
             return float(text)
-        if kind == "str | float":
+        if kind in ("str | int", "str | float"):
             with contextlib.suppress(ValueError):
-                return float(text)
+                return int(text) if kind == "str | int" else float(text)
         return json.loads(text) if kind in ("list", "dict") else text
     except (KeyError, ValueError, RecursionError):
         raise ParameterError(f"{name} must be {NOUNS[kind]}, got {shown(text)}") from None

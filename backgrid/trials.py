@@ -40,6 +40,7 @@ class Job(NamedTuple):
     given: Mapping[str, Any]  # the other arguments of run_backtest
     metrics: tuple[str, ...]
     room: int  # bytes for lines, and for what is called
+    facts: Mapping[str, Any] = {}  # what the prices say of themselves
 
     @property
     def prices(self) -> pd.DataFrame:

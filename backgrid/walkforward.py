@@ -3,7 +3,7 @@
 Every trial is one run over all bars, of which a window of training bars decides: signals know no later bars, so that
 the first bar of a window finds its indicators warmed up. Trials are handed over in chunks. Of each, the returns between
 two edges of windows are added up once, in a binary tree, and a window joins the few nodes that cover it: time grows
-with the bars and, slowly, with the windows; memory with neither the trials nor the folds.
+with the bars and, slowly, with the windows, and memory does not grow with the trials.
 """
 
 import collections
@@ -21,18 +21,18 @@ import numpy as np
 import pandas as pd
 
 from backgrid._kernels import compiled
-from backgrid._sweep import REFUSED
+from backgrid._sweep import DONE, Account
 from backgrid.bars import bar_text, check_prices, hash_bars
 from backgrid.engine import complete_given, run_backtest, with_other_columns
 from backgrid.errors import ParameterError, PricesError, did_you_mean, shown
 from backgrid.grid import CHUNK, N_BATCHES, WORK, _check_room, _n_threads
 from backgrid.indicators import check_window
-from backgrid.ledger import record_trials
-from backgrid.metrics import LARGEST_RATIO, METRICS, ROUNDING, format_metric, format_value
+from backgrid.ledger import is_kept, record_trials
+from backgrid.metrics import LARGEST_RATIO, ROUNDING, format_metric, format_value
 from backgrid.result import BacktestResult
 from backgrid.space import Space, read_space, read_where
 from backgrid.strategies import check_axis, function_name, get_strategy
-from backgrid.terms import STOPS
+from backgrid.terms import BY_BAR, STOPS
 from backgrid.trials import Job, Trials
 
 MOST_SPLITS = 1_000  # 12 blocks, 6 of them tested, are 924
@@ -106,13 +106,12 @@ def walk_forward(
     PricesError
         As `run_backtest`.
     """
-    check_window("train", train, least=2)
-    check_window("test", test)
-    check_window("gap", gap, least=0)
+    train, test = check_window("train", train, least=2), check_window("test", test)
+    gap = check_window("gap", gap, least=0)
     search = _search(prices, strategy, grid, where, memory, metric, settings)
     splits = _folds(len(search.job.bars), train, test, gap, anchored, shorter_last)
     told = {"train": train, "test": test, "gap": gap, "anchored": bool(anchored), "metric": metric}
-    choice = _choose(search, splits, executor, {**told, "splits": len(splits)})
+    choice = _choose(search, splits, executor, told)
     own = _look_up(search, choice, splits)
     first, last = splits[0].test[0][0], splits[-1].test[0][1]
     target = np.zeros(last)
@@ -121,7 +120,7 @@ def walk_forward(
     result = _run(search, target, first, "walk-forward", told)
     opened = last - len(result.index)
     layout = _layout([split.test for split in splits] + [[(first, last)]], opened)
-    outside = _sums(result.returns.to_numpy()[None, :], search.cash, layout)[0]
+    outside = _sums(result.returns.to_numpy()[None, :], search.account, layout)[0]
     index, labels = search.job.bars.index, {}
     for name, windows in (("train", [s.train[0] for s in splits]), ("test", [s.test[0] for s in splits])):
         labels[f"{name}_start"] = index[[start for start, _ in windows]]
@@ -132,11 +131,11 @@ def walk_forward(
         own,
         splits="anchored" if anchored else "rolling",
         labels=pd.DataFrame(labels, index=pd.RangeIndex(len(splits), name="fold")),
-        out_of_sample=_values(metric, outside[:-1], search),
+        out_of_sample=_values(metric, outside[:-1], search.account),
         n_untested=len(search.job.bars) - last,
         paths=(result,),
         first=first - opened,
-        sharpes=_values("sharpe", outside[-1:], search),
+        sharpes=_values("sharpe", outside[-1:], search.account),
     )
 
 
@@ -192,10 +191,11 @@ def combinatorial_cross_validation(
     ----------
     M. Lopez de Prado, Advances in Financial Machine Learning, Wiley 2018, chapter 12.
     """
-    check_window("gap", gap, least=0)
+    gap = check_window("gap", gap, least=0)
     search = _search(prices, strategy, grid, where, memory, metric, settings)
     n_bars = len(search.job.bars)
-    edges = _block_edges(n_bars, n_blocks, n_test)
+    n_blocks, n_test = _check_blocks(n_bars, n_blocks, n_test)
+    edges = [(n_bars * block // n_blocks, n_bars * (block + 1) // n_blocks) for block in range(n_blocks)]
     tested = list(itertools.combinations(range(n_blocks), n_test))
     splits = [_purged([edges[block] for block in blocks], n_bars, gap) for blocks in tested]
     told = {"n_blocks": n_blocks, "n_test": n_test, "gap": gap, "metric": metric}
@@ -225,7 +225,7 @@ def combinatorial_cross_validation(
         n_untested=0,
         paths=tuple(paths),
         first=0,
-        sharpes=_values("sharpe", _sums(returns, search.cash, everything)[:, 0], search),
+        sharpes=_values("sharpe", _sums(returns, search.account, everything)[:, 0], search.account),
     )
 
 
@@ -308,7 +308,7 @@ class WalkForwardResult:
 
     @property
     def out_of_sample_sharpe(self) -> float:
-        """Sharpe ratio over all test bars, the mean of the paths where there are several; NaN where one is undefined."""
+        """Sharpe ratio over all test bars; of several paths the mean, NaN where one is undefined."""
         return float(self.sharpes.mean())
 
     @property
@@ -375,19 +375,22 @@ def _folds(n_bars: int, train: int, test: int, gap: int, anchored: bool, shorter
     ]
 
 
-def _block_edges(n_bars: int, n_blocks: Any, n_test: Any) -> Runs:
-    """First bar of each block, and the one after its last."""
-    for name, value, least, most in (("n_blocks", n_blocks, 2, n_bars // 2), ("n_test", n_test, 1, None)):
-        most = n_blocks - 1 if most is None else most
-        whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-        if not whole or not least <= value <= most:
+def _check_blocks(n_bars: int, n_blocks: Any, n_test: Any) -> tuple[int, int]:
+    """Both as int, or ParameterError naming the one that is wrong."""
+
+    def check(name: str, value: Any, least: int, most: int) -> int:
+        if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or not least <= value <= most:
             raise ParameterError(f"{name} must be a whole number, {least} to {most:,}, got {shown(value)}")
-    if math.comb(n_blocks, n_test) > MOST_SPLITS:
+        return int(value)
+
+    n_blocks = check("n_blocks", n_blocks, 2, n_bars // 2)
+    n_test = check("n_test", n_test, 1, n_blocks - 1)
+    n_splits = math.comb(n_blocks, n_test)
+    if n_splits > MOST_SPLITS:
         raise ParameterError(
-            f"n_test={n_test} of n_blocks={n_blocks} are {math.comb(n_blocks, n_test):,} splits, more than "
-            f"{MOST_SPLITS:,}: give fewer blocks"
+            f"{n_test} of {n_blocks} blocks are {n_splits:,} splits, {MOST_SPLITS:,} at most: give fewer"
         )
-    return [(n_bars * block // n_blocks, n_bars * (block + 1) // n_blocks) for block in range(n_blocks)]
+    return n_blocks, n_test
 
 
 def _purged(test: Runs, n_bars: int, gap: int) -> Split:
@@ -439,10 +442,10 @@ def _nodes(first: int, stop: int, n_leaves: int) -> list[int]:
 # ---- sums of windows -------------------------------------------------------------------------------------------------
 
 
-def _sums(returns: np.ndarray, cash: float, layout: Layout) -> np.ndarray:
+def _sums(returns: np.ndarray, account: Account, layout: Layout) -> np.ndarray:
     """The sums of every window, float64[n_trials, n_windows, N_SUMS]."""
     sums = np.empty((len(returns), layout.offsets.size - 1, N_SUMS))
-    _sums_of_windows(returns, cash, layout.edges, layout.n_leaves, layout.members, layout.offsets, sums)
+    _sums_of_windows(returns, account.cash_return, *layout, sums)
     if not np.isfinite(sums[..., MEAN]).all():
         raise PricesError("the account left the range of floats: prices or cash are too large or too small")
     return sums
@@ -455,9 +458,9 @@ def _sums_of_windows(returns, cash, edges, n_leaves, members, offsets, sums):
     returns  float64[n_trials, n_bars]  simple                                  [fraction]
     cash     float                      return of cash of one bar               [fraction]
     edges, n_leaves, members, offsets   a Layout
-    sums     float64[n_trials, n_windows, N_SUMS]  r a return, e = r - cash, v what 1 has become: number of r; mean of r;
-                                        sum of (r - mean)^2; lowest r; highest r; sum of max(e, 0); of max(-e, 0); of
-                                        min(e, 0)^2; last v; highest v, 1 included; lowest v, 1 included; deepest
+    sums     float64[n_trials, n_windows, N_SUMS]  r a return, e = r - cash, v what 1 has become: number and
+                                        mean of r; sum of (r - mean)^2; lowest and highest r; sum of max(e, 0), of
+                                        max(-e, 0), of min(e, 0)^2; last, highest and lowest v, 1 included; deepest
                                         drawdown of v, at most 0
     """
     nodes = np.empty((2 * n_leaves, N_SUMS))
@@ -554,12 +557,12 @@ FORMULAS: dict[str, Callable[[Window], np.ndarray]] = {  # of all of them more i
 }
 
 
-def _values(metric: str, sums: np.ndarray, search: "Search", *, to_choose: bool = False) -> np.ndarray:
+def _values(metric: str, sums: np.ndarray, account: Account, *, to_choose: bool = False) -> np.ndarray:
     """The metric of windows, NaN where it is undefined; also, to choose by it, where returns do not vary."""
     with np.errstate(all="ignore"):
         n, mean = np.where(sums[..., N] > 0, sums[..., N], np.nan), sums[..., MEAN]
-        excess = (mean - search.cash) * math.sqrt(search.a_year)
-        window = Window(n, mean, excess, np.sqrt(sums[..., SQUARE] / (n - 1)), sums, search.a_year)
+        excess = (mean - account.cash_return) * math.sqrt(account.a_year)
+        window = Window(n, mean, excess, np.sqrt(sums[..., SQUARE] / (n - 1)), sums, account.a_year)
         values = FORMULAS[metric](window)
         return np.where(np.isnan(n) | (to_choose & ~window.varies()), np.nan, values)
 
@@ -573,15 +576,14 @@ def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
 
 
 class Search(NamedTuple):
-    """What is searched, by what, and on which terms."""
+    """What is searched, and by what."""
 
-    job: Job
     trials: Trials
     metric: str
     wanted: Callable[[np.ndarray], np.ndarray]  # which combinations `where` leaves
     prices: Any  # as they were given
-    cash: float  # return of cash of a bar                                       [fraction]
-    a_year: float  # bars a year
+    job: Job
+    account: Account
 
 
 class Best(NamedTuple):
@@ -614,7 +616,7 @@ def _search(
     prices: Any, strategy: Any, grid: Any, where: Any, memory: Any, metric: Any, settings: Mapping[str, Any]
 ) -> Search:
     """The arguments checked, as `run_grid` does."""
-    if metric not in FORMULAS:
+    if metric not in list(FORMULAS):
         raise ParameterError(f"no choice by metric {shown(metric)}{did_you_mean(str(metric)[:40], FORMULAS)}")
     function = get_strategy(strategy) if isinstance(strategy, str) else strategy
     if not callable(function):
@@ -625,7 +627,7 @@ def _search(
     wanted, room, bars = read_where(where, space), _check_room(memory, 0, 0), check_prices(prices)
     job = Job(with_other_columns(bars, prices), bars.shape[1], function, space, given, ("sharpe",), room)
     trials = Trials(job, _n_threads())
-    return Search(job, trials, metric, wanted, prices, trials.account.cash_return, trials.account.periods_per_year)
+    return Search(trials, metric, wanted, prices, job, trials.account)
 
 
 def _choose(
@@ -645,22 +647,27 @@ def _choose(
             refused = int(batch[~best.tried][0])
     if not n_tried:
         raise ParameterError(_why_none(job, refused))
+    if is_kept():
+        _record(search, told, n_tried, seen.hexdigest())
+    return Choice(numbers, n_tried, n_wanted - n_tried, job.space.size - n_wanted)
+
+
+def _record(search: Search, told: dict[str, Any], n_trials: int, tried: str) -> None:
+    """Note in the ledger what was tried."""
+    space = search.job.space
     record_trials(
-        data=hash_bars(job.prices),
-        strategy=function_name(job.strategy),
+        data=hash_bars(search.job.prices),
+        strategy=function_name(search.job.strategy),
         request={
-            "values": {
-                name: [*map(repr, values)] for name, values in zip(job.space.names, job.space.values, strict=True)
-            },
-            "tried": seen.hexdigest(),
+            "values": {name: [*map(repr, values)] for name, values in zip(space.names, space.values, strict=True)},
+            "tried": tried,
             "settings": search.trials.settings,
             "splits": told,
         },
-        n_trials=n_tried,
+        n_trials=n_trials,
         kind="walk_forward",
         symbol=_symbol(search),
     )
-    return Choice(numbers, n_tried, n_wanted - n_tried, job.space.size - n_wanted)
 
 
 def _judged(
@@ -675,7 +682,9 @@ def _judged(
     if executor is None:
         yield from ((numbers, _best(search, numbers, layout)) for numbers in batches if numbers.size)
         return
-    futures = [(numbers, executor.submit(judge, job, search.metric, numbers, layout)) for numbers in batches]
+    futures = [
+        (numbers, executor.submit(judge, job, search.metric, numbers, layout)) for numbers in batches if numbers.size
+    ]
     try:
         for numbers, future in futures:
             yield numbers, future.result()
@@ -687,35 +696,32 @@ def _judged(
 def judge(job: Job, metric: str, numbers: np.ndarray, layout: Layout) -> Best:
     """What an executor's worker does with some combinations of a job."""
     trials = Trials(job)
-    account = trials.account
-    nothing: Callable = np.asarray
-    return _best(
-        Search(job, trials, metric, nothing, None, account.cash_return, account.periods_per_year), numbers, layout
-    )
+    return _best(Search(trials, metric, np.asarray, job.bars, job, trials.account), numbers, layout)
 
 
 def _best(search: Search, numbers: np.ndarray, layout: Layout) -> Best:
     n_windows = layout.offsets.size - 1
-    best = Best(np.full(n_windows, -np.inf), np.full(n_windows, -1), np.ones(numbers.size, dtype=bool))
+    best = Best(np.full(n_windows, -np.inf), np.full(n_windows, -1), np.empty(numbers.size, dtype=bool))
     for places in _chunks(search.job, np.arange(numbers.size), layout):
-        codes = search.job.space.codes(numbers[places])
-        returns = search.trials.returns(codes)
-        best.tried[places] = ~_refused(search.trials, codes, returns)
-        values = _values(search.metric, _sums(returns, search.cash, layout), search, to_choose=True)
+        best.tried[places], returns = _returns(search.trials, search.job.space.codes(numbers[places]))
+        if not len(returns):
+            continue
+        values = _values(search.metric, _sums(returns, search.account, layout), search.account, to_choose=True)
         values = np.where(np.isnan(values), -np.inf, values)
         row = values.argmax(axis=0)
         highest = values[row, np.arange(n_windows)]
         higher = highest > best.values
-        best.values[higher], best.numbers[higher] = highest[higher], numbers[places][row[higher]]
+        best.values[higher] = highest[higher]
+        best.numbers[higher] = numbers[places[best.tried[places]]][row[higher]]
     return best
 
 
-def _refused(trials: Trials, codes: np.ndarray, returns: np.ndarray) -> np.ndarray:
-    """Which combinations are refused: of those that never earned anything, as `Trials.returns` gives 0 for them."""
-    refused = ~returns.any(axis=1)
-    if refused.any():
-        refused[refused] = trials.targets(codes[refused])[0] == REFUSED
-    return refused
+def _returns(trials: Trials, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which combinations are not refused, bool[n], and their returns, float64[., n_bars - 1]."""
+    returns = trials.returns(codes)
+    if len(returns) == len(codes):
+        return np.ones(len(codes), dtype=bool), returns
+    return trials.targets(codes)[0] == DONE, returns
 
 
 def _chunks(job: Job, items: np.ndarray, layout: Layout) -> Iterator[np.ndarray]:
@@ -741,19 +747,18 @@ def _look_up(search: Search, choice: Choice, splits: list[Split]) -> Own:
     """The chosen trials once more: their target positions on the test bars, and their metrics on either side."""
     n = len(splits)
     layout = _layout([split.train for split in splits] + [split.test for split in splits])
-    sums = np.empty((2 * n, N_SUMS))
-    sums[:] = _sums(np.zeros((1, 0)), search.cash, _layout([[(0, 0)]]))[0, 0]
+    sums = np.zeros((2 * n, N_SUMS))  # of no returns
     targets = [[np.zeros(stop - start) for start, stop in split.test] for split in splits]
     for numbers in _chunks(search.job, np.unique(choice.numbers[choice.numbers >= 0]), layout):
         codes = search.job.space.codes(numbers)
-        lines, found = search.trials.targets(codes)[1], _sums(search.trials.returns(codes), search.cash, layout)
+        lines, found = search.trials.targets(codes)[1], _sums(search.trials.returns(codes), search.account, layout)
         for k in np.flatnonzero(np.isin(choice.numbers, numbers)):
             row = int(np.searchsorted(numbers, choice.numbers[k]))
             targets[k] = [lines[row, start:stop].copy() for start, stop in splits[k].test]
             sums[[k, n + k]] = found[row, [k, n + k]]
     wanted = (("sharpe", sums[:n]), (search.metric, sums[n:]))
-    in_sample = _values(search.metric, sums[:n], search)
-    return Own(targets, in_sample, *(_values(name, part, search) for name, part in wanted))
+    in_sample = _values(search.metric, sums[:n], search.account)
+    return Own(targets, in_sample, *(_values(name, part, search.account) for name, part in wanted))
 
 
 # ---- what comes out --------------------------------------------------------------------------------------------------
@@ -771,7 +776,7 @@ def _run(search: Search, target: np.ndarray, first: int, what: str, told: dict[s
     part = slice(max(first - looks_back, 0), target.size)
     given = {**search.job.given, "periods_per_year": settings["periods_per_year"]}
     for name in STOPS:
-        if settings[name] == "by bar":
+        if settings[name] == BY_BAR:
             given[name] = given[name].iloc[part] if isinstance(given[name], pd.Series) else given[name][part]
     result = run_backtest(search.prices.iloc[part], target[part], **given)
     return dataclasses.replace(result, strategy=f"{function_name(search.job.strategy)}, {what}", params=told)

@@ -647,3 +647,273 @@ def test_names_are_broken_where_they_can_be(text, lines):
 )
 def test_amounts_on_an_axis_are_short(value, text):
     assert plot._money(value).replace("\u2212", "-") == text
+
+
+# ---- sweeps ----------------------------------------------------------------------------------------------------------
+
+
+def a_table(rows, columns=(5, 10, 20), index=(30, 60), names=("slow_window", "fast_window")):
+    return pd.DataFrame(rows, pd.Index(index, name=names[0]), pd.Index(columns, name=names[1]))
+
+
+def wide_table(n_y, n_x, seed=0):
+    values = np.random.default_rng(seed).normal(0.5, 0.4, (n_y, n_x))
+    values[np.triu_indices(n_y, 1, n_x)] = np.nan
+    return a_table(values, range(n_x), range(n_y))
+
+
+SWEPT = {
+    "few": lambda: plot.heatmap_chart(a_table([[0.5, 0.8, np.nan], [-0.2, 1.1, 0.9]]), winner=(1, 1), benchmark=0.85),
+    "positive": lambda: plot.heatmap_chart(a_table([[0.5, 0.8, 0.7], [0.2, 1.1, 0.9]]), winner=(1, 1)),
+    "negative": lambda: plot.heatmap_chart(a_table([[-0.5, -0.3, -0.1], [-0.2, -0.4, -0.9]]), "max_drawdown"),
+    "equal": lambda: plot.heatmap_chart(a_table([[1.0, 1.0, 1.0]] * 2), "n_trades", winner=(0, 0), benchmark=1.0),
+    "blank": lambda: plot.heatmap_chart(a_table(np.full((2, 3), np.nan)), fixed={"signal_window": 9}),
+    "one_cell": lambda: plot.heatmap_chart(a_table([[0.5]], [5], [30]), winner=(0, 0), benchmark=0.4),
+    "medium": lambda: plot.heatmap_chart(wide_table(30, 20), winner=(20, 3), benchmark=0.9),
+    "large": lambda: plot.heatmap_chart(wide_table(350, 120), "cagr", winner=(200, 3), benchmark=0.9),
+    "words": lambda: plot.heatmap_chart(a_table([[0.5, 0.8, 0.1]] * 2, ["a", "b" * 30, "c"], [0.125, 1e-9])),
+    "line": lambda: plot.profile_chart(
+        pd.Series([0.5, np.nan, 0.9], pd.Index([5, 10, 40], name="window")),
+        winner=2,
+        benchmark=0.7,
+        fixed={"width": 2.5},
+    ),
+    "line_of_one": lambda: plot.profile_chart(pd.Series([0.5], pd.Index([5], name="window")), winner=0),
+    "line_of_words": lambda: plot.profile_chart(pd.Series([0.5, 0.1], pd.Index(["up", "down"], name="rule")), "cagr"),
+    "line_of_nothing": lambda: plot.profile_chart(pd.Series([np.nan] * 3, pd.Index([5, 10, 40], name="window"))),
+    "trials": lambda: plot.trials_chart(pd.Series(np.random.default_rng(1).normal(0.5, 0.4, 400)), 1.1, 0.7),
+    "trials_below": lambda: plot.trials_chart(pd.Series([-0.9, -0.5, np.nan, -0.7]), 0.4, -2.0),
+    "one_trial": lambda: plot.trials_chart(pd.Series([0.7]), 0.0),
+    "logits": lambda: plot.logits_chart(np.random.default_rng(2).normal(0.5, 1.5, 924)),
+    "logits_of_zero": lambda: plot.logits_chart(np.zeros(70)),
+    "logits_below": lambda: plot.logits_chart(np.full(70, -2.0)),
+}
+every_swept = pytest.mark.parametrize("kind", SWEPT)
+
+
+@functools.cache
+def swept(kind):
+    """A chart of a sweep and its SVG."""
+    chart = SWEPT[kind]()
+    return chart, chart.svg()
+
+
+@every_swept
+def test_chart_of_a_sweep_draws_without_odd_numbers_and_has_words(kind):
+    chart, svg = swept(kind)
+    for text in (*texts(svg), chart.alt, chart.caption):
+        assert not re.search(r"\b(nan|NaN|inf|None|NaT)\b|-0(\.0+)?( %|$)", text), text
+    for numbers in re.findall(r' (?:d|points|x|y|transform)="([^"]*)"', svg):
+        assert not re.search(r"nan|inf", numbers)
+    assert len(chart.alt) > 20 and len(chart.caption) > 10
+
+
+@every_swept
+def test_chart_of_a_sweep_is_the_same_bytes_twice_whatever_is_configured(kind):
+    with matplotlib.rc_context(
+        {"font.size": 30.0, "axes.grid": True, "patch.linewidth": 9.0, "lines.markersize": 30.0}
+    ):
+        assert SWEPT[kind]().svg() == swept(kind)[1]
+
+
+@every_swept
+def test_colours_of_a_sweep_are_those_of_the_page(kind):
+    _, svg = swept(kind)
+    for variable, color in re.findall(r"var\((--[\w-]+), (#\w{6})\)", svg):
+        assert plot.VARIABLES[color] == variable
+    assert re.findall(r"#[0-9a-f]{6}\b", re.sub(r"var\([^)]*\)", "", svg)) == []
+
+
+@every_swept
+def test_every_text_of_a_sweep_lies_within_its_drawing(kind):
+    chart, _ = swept(kind)
+    found = [note for axes in chart.axes for note in axes.texts]
+    found += [label for axes in chart.axes for label in (*axes.get_yticklabels(), axes.xaxis.label, axes.yaxis.label)]
+    for text in found:
+        if text.get_text() and text.get_visible():
+            box = text.get_window_extent()
+            assert box.x0 >= -1.0 and box.x1 <= chart.bbox.width + 1.0, text.get_text()
+            inside = box.y0 >= -1.0 and box.y1 <= chart.bbox.height + 1.0
+            assert inside or text.axes is None or text not in text.axes.texts, text.get_text()
+
+
+@every_swept
+def test_drawing_of_a_sweep_stays_small(kind):
+    assert len(swept(kind)[1]) < 400_000
+
+
+def painted(chart):
+    """Colour and opacity of the path that covers each cell of a map."""
+    found = {}
+    for patch in chart.axes[0].patches:
+        if patch.get_fill():
+            for corner in patch.get_path().vertices[::5]:
+                found[tuple(map(int, corner))] = (matplotlib.colors.to_hex(patch.get_facecolor()), patch.get_alpha())
+    return found
+
+
+def test_map_of_both_signs_is_blue_above_and_orange_below_zero():
+    chart, _ = swept("few")
+    colors = painted(chart)
+    assert {place: color for place, (color, _) in colors.items()} == {
+        (0, 0): plot.ACCENT,
+        (1, 0): plot.ACCENT,
+        (0, 1): plot.LOSS,
+        (1, 1): plot.ACCENT,
+        (2, 1): plot.ACCENT,
+    }
+    deepest = colors[1, 1][1]
+    assert deepest == 0.5 == max(depth for _, depth in colors.values())
+    assert colors[0, 1][1] == min(depth for _, depth in colors.values()) < colors[0, 0][1] < colors[1, 0][1]
+    assert said(chart).startswith(
+        "Sharpe from -0.20 to 1.10, blue above and orange below zero, the stronger the further"
+    )
+
+
+@pytest.mark.parametrize(("kind", "lowest", "highest"), [("positive", (0, 1), (1, 1)), ("negative", (2, 1), (2, 0))])
+def test_map_of_one_sign_goes_from_the_lowest_to_the_highest_in_blue(kind, lowest, highest):
+    colors = painted(swept(kind)[0])
+    assert {color for color, _ in colors.values()} == {plot.ACCENT}
+    assert (colors[lowest][1], colors[highest][1]) == (plot.FAINTEST, 0.5)
+
+
+def test_few_cells_show_their_numbers_and_many_do_not():
+    assert [text.get_text() for text in swept("few")[0].axes[0].texts] == ["0.50", "0.80", "−0.20", "1.10", "0.90"]
+    assert [text.get_text() for text in swept("negative")[0].axes[0].texts][:2] == ["−50.0", "−30.0"]
+    assert len(plot.heatmap_chart(wide_table(12, 12)).axes[0].texts) == 78
+    assert not plot.heatmap_chart(wide_table(13, 12)).axes[0].texts
+
+
+def test_caption_names_winner_holding_blank_cells_and_where_it_was_cut():
+    assert said(swept("few")[0]) == (
+        "Sharpe from -0.20 to 1.10, blue above and orange below zero, the stronger the further from it. Outlined: the "
+        "winner, fast_window 10, slow_window 60: 1.10. 2 of the 5 are above holding, 0.85: a line parts them from the "
+        "rest. 1 cell is blank: it was refused, left out, or gave no number."
+    )
+    assert said(swept("blank")[0]) == (
+        "No combination here has a Sharpe. 6 cells are blank: they were refused, left out, or gave no number. Held at "
+        "signal_window 9."
+    )
+    assert said(swept("equal")[0]).startswith("Trades is 1 wherever it is defined.")
+    assert said(swept("one_cell")[0]).endswith("All of the 1 are above holding, 0.40.")
+    assert "Not one of the 2 is above holding, 9.00." in said(
+        plot.heatmap_chart(a_table([[1.0, 2.0]], [1, 2], [3]), benchmark=9.0)
+    )
+
+
+def test_winner_is_framed_and_where_cells_are_small_ringed():
+    frame = swept("few")[0].axes[0].patches[-1]
+    assert (frame.get_xy(), frame.get_width(), frame.get_height(), frame.get_fill()) == ((1, 1), 1, 1, False)
+    ring = swept("medium")[0].axes[0].lines[-1]
+    assert (ring.get_xdata().tolist(), ring.get_ydata().tolist()) == ([3.5], [20.5])
+
+
+def test_line_runs_between_what_is_above_holding_and_what_is_not():
+    """Of 0.5 0.8 - over it -0.2 1.1 0.9 with holding at 0.85: left of 1.1, below 1.1, and beside nothing blank."""
+    border = swept("few")[0].axes[0].patches[-2].get_path().vertices.reshape(-1, 2, 2)
+    assert border.tolist() == [[[1.0, 1.0], [1.0, 2.0]], [[1.0, 1.0], [2.0, 1.0]]]
+    assert not [patch for patch in swept("positive")[0].axes[0].patches[:-1] if not patch.get_fill()]
+
+
+def test_scale_names_its_ends_zero_and_holding():
+    strip = swept("few")[0].axes[1]
+    assert [text.get_text() for text in strip.texts] == ["1.10", "−0.20", "0", "holding 0.85"]
+    assert [text.get_text() for text in swept("positive")[0].axes[1].texts] == ["1.10", "0.20"]
+    assert len(swept("equal")[0].axes) == len(swept("blank")[0].axes) == 1
+
+
+def test_many_cells_become_one_with_their_median():
+    values = np.arange(4.0 * plot.MOST_CELLS).reshape(2 * plot.MOST_CELLS, 2)
+    values[0, 0] = np.nan
+    coarse, steps = plot._coarse(values)
+    assert (coarse.shape, steps) == ((plot.MOST_CELLS, 2), (2, 1))
+    assert coarse[:2].tolist() == [[2.0, 2.0], [5.0, 6.0]]
+    odd, steps = plot._coarse(values[:-1])
+    assert (odd.shape, steps, odd[-1].tolist()) == ((plot.MOST_CELLS, 2), (2, 1), values[-2].tolist())
+    assert np.isnan(plot._coarse(np.full((2 * plot.MOST_CELLS, 2), np.nan))[0]).all()
+    assert "A cell is the median of up to 8 combinations." in said(swept("large")[0])
+
+
+def test_neighbours_of_one_shade_in_a_row_are_one_rectangle():
+    chosen = np.array([[True, True, False, True], [False, False, False, False], [True, True, True, True]])
+    joined = plot._rectangles(chosen, apart=False).vertices.reshape(-1, 5, 2)
+    assert [(*each[0].tolist(), *each[2].tolist()) for each in joined] == [
+        (0.0, 0.0, 2.0, 1.0),
+        (3.0, 0.0, 4.0, 1.0),
+        (0.0, 2.0, 4.0, 3.0),
+    ]
+    apart = plot._rectangles(chosen, apart=True).vertices.reshape(-1, 5, 2)
+    assert [each[0].tolist() for each in apart] == np.argwhere(chosen)[:, ::-1].tolist()
+
+
+def test_values_of_many_rows_and_columns_are_named_here_and_there():
+    chart, _ = swept("large")
+    assert len(tick_labels(chart.axes[0].xaxis)) <= 12
+    assert tick_labels(chart.axes[0].yaxis)[:3] == ["0", "32", "64"] or len(tick_labels(chart.axes[0].yaxis)) <= 12
+    assert tick_labels(swept("few")[0].axes[0].xaxis) == ["5", "10", "20"]
+    assert tick_labels(swept("words")[0].axes[0].yaxis) == ["0.125", "1e-09"]
+
+
+@pytest.mark.parametrize("name", [HOSTILE, "$\\frac$", "日本", "&amp;"])
+def test_parameter_and_value_are_text_and_nothing_else(name):
+    for chart in (
+        plot.heatmap_chart(a_table([[0.5, 0.1]], [name, "b"], [1], names=(name, "x")), fixed={name: name}),
+        plot.profile_chart(pd.Series([0.5, 0.1], pd.Index([name, "b"], name=name)), fixed={name: name}),
+    ):
+        tags = {element.tag.rsplit("}")[-1] for element in ElementTree.fromstring(chart.svg()).iter()}
+        assert not {"script", "img"} & tags
+
+
+def test_line_is_broken_where_nothing_was_tried_and_rings_the_winner():
+    chart, _ = swept("line")
+    line, holding, ring = chart.axes[0].lines
+    assert line.get_xdata().tolist() == [5.0, 10.0, 40.0]
+    assert np.isnan(line.get_ydata()[1])
+    assert list(holding.get_ydata()) == [0.7, 0.7]
+    assert (ring.get_xdata().tolist(), ring.get_ydata().tolist()) == ([40.0], [0.9])
+    assert said(chart) == (
+        "Sharpe from 0.50 to 0.90. In a ring: the winner, window 40: 0.90. 1 of the 2 is above holding, 0.70: the grey "
+        "line. 1 cell is blank: it was refused, left out, or gave no number. Held at width 2.5."
+    )
+    assert tick_labels(swept("line_of_words")[0].axes[0].xaxis) == ["up", "down"]
+
+
+def test_trials_are_counted_and_marked():
+    chart = plot.trials_chart(pd.Series([0.0, 0.1, 0.1, 0.4, np.nan]), 0.3, 0.2)
+    heights = [patch.get_height() for patch in chart.axes[0].patches]
+    assert (sum(heights), heights[0], heights[-1]) == (4, 1, 1)
+    marks = {text.get_text(): text.xy[0] for text in chart.axes[0].texts}
+    assert marks == {"holding 0.20": 0.2, "expected of luck 0.30": 0.3, "winner 0.40": 0.4}
+    assert said(chart) == (
+        "The median of 4 trials is 0.10, the highest 0.40. 1 of the 4 is above holding, 0.20. Luck alone is "
+        "expected to find 0.30 among as many as are counted. 1 more has none, since its returns do not vary."
+    )
+
+
+def test_names_of_marks_stand_on_different_heights():
+    for kind in ("trials", "trials_below"):
+        heights = [text.xy[1] for text in swept(kind)[0].axes[0].texts]
+        assert len(set(heights)) == len(heights) == 3
+
+
+def test_splits_below_the_median_are_orange_and_counted():
+    chart = plot.logits_chart(np.array([-1.5, -0.5, 0.0, 0.5, 1.5]))
+    shares = {matplotlib.colors.to_hex(patch.get_facecolor()): 0.0 for patch in chart.axes[0].patches}
+    for patch in chart.axes[0].patches:
+        shares[matplotlib.colors.to_hex(patch.get_facecolor())] += patch.get_height()
+    assert shares == {plot.LOSS: pytest.approx(0.4), plot.ACCENT: pytest.approx(0.6)}
+    notes = [text.get_text().replace("\u202f", " ") for text in chart.axes[0].texts]
+    assert notes == ["40.0 % in the worse half", "60.0 % in the better half"]
+    assert said(chart).startswith(
+        "Of 5 ways to halve the bars, the trial that is best on one half ranks below the median"
+    )
+
+
+def test_split_at_the_median_is_not_below_it():
+    colors = {
+        matplotlib.colors.to_hex(p.get_facecolor())
+        for p in swept("logits_of_zero")[0].axes[0].patches
+        if p.get_height()
+    }
+    assert colors == {plot.ACCENT}
+    assert "in 0.0 %" in said(swept("logits_of_zero")[0])

@@ -342,7 +342,7 @@ OF_STRATEGIES = {name for known in StrategyType for name in strategy_defaults(ge
 
 
 def test_backtest_offers_every_field_of_a_request_and_every_parameter_of_a_strategy():
-    assert BACKTEST.keys() == (BacktestRequest.model_fields.keys() - {"params"}) | OF_STRATEGIES
+    assert BACKTEST.keys() == (BacktestRequest.model_fields.keys() - {"params"}) | OF_STRATEGIES | {"n_trials"}
 
 
 def test_backtest_has_the_defaults_of_a_request_but_for_the_sample_and_a_fee():
