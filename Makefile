@@ -18,7 +18,7 @@ report: .venv/for-run  ## Run the AAPL report on the embedded sample; the last l
 	@$(RUN) backgrid report $(ARGS)
 
 test: .venv/for-test  ## Run all tests, the notebooks and the import rules (one of them: ARGS="-k sharpe")
-	@$(RUN) coverage run -m pytest $(ARGS)
+	@BACKGRID_LEDGER=off $(RUN) coverage run -m pytest $(ARGS)
 	@test -n "$(ARGS)" || $(RUN) coverage report --skip-covered
 
 parity: .venv/for-parity  ## Hold the engine to its peers (vectorbt, backtesting.py, TA-Lib ...) and print the table
@@ -36,7 +36,7 @@ bench: .venv/for-parity  ## Measure the speeds that the README names, side by si
 	@$(VENV_PYTHON) tests/benchmarks/run.py $(ARGS)
 
 notebooks: .venv/for-test  ## Execute the numbered notebooks again, after a change of what they show
-	@$(RUN) nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/0*.ipynb
+	@BACKGRID_LEDGER=off $(RUN) nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/0*.ipynb
 
 golden: .venv/for-test  ## Write tests/golden.json again, after a change of numbers that is meant
 	@$(VENV_PYTHON) tests/golden.py

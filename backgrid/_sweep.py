@@ -34,7 +34,9 @@ LENGTHS = np.array([number.bit_length() for number in range(2**12)])
 HIGH, LOW, FALL, R, R2, R3, R4, LOSS2 = 0, 1, 2, 3, 4, 5, 6, 7  # a record of a stretch, one line of the cache
 LARGEST_RATIO = 1e6  # as in metrics
 ROUNDING = 1e-14  # as in metrics
-STEADY = 1e-2  # below this share of r^2 in its variance the sums have lost digits
+STEADY = 0.5  # below this share of r^2 in its variance the sums have lost digits
+CALM = 1e-10  # below this mean of r^2 the rounding of the account shows in its returns
+RUIN = -0.999  # after such a fall what the account kept as a rounding error is none any more
 
 
 class Prices(NamedTuple):
@@ -369,7 +371,7 @@ def _trade(bars, positions, n, prices, table, shift, account, metrics):
     money, held, worth = account.cash, 0.0, account.cash
     path = Path(0.0, 0.0, 0.0, 0.0, 0.0, account.cash, 0.0)
     since, n_flat, n_held, n_trades, n_closed, n_won = 0, 0, 0, 0, 0, 0
-    entered = won = lost = fees = traded = 0.0
+    spent = entry_fee = won = lost = fees = traded = 0.0
     while n > 0 and bars[n - 1] + account.lag >= n_bars:
         n -= 1
     if n > 0 and bars[0] + account.lag == 0:
@@ -398,23 +400,24 @@ def _trade(bars, positions, n, prices, table, shift, account, metrics):
             money = money + held * paid - fee
             fees += fee
             traded += abs(held) * paid / worth
+            pnl = held * paid - spent - (entry_fee + fee)
             n_closed += 1
-            n_won += money > entered
-            won += max(money - entered, 0.0)
-            lost += max(entered - money, 0.0)
-        held, entered, since = 0.0, money, bar
+            n_won += pnl > 0.0
+            won += max(pnl, 0.0)
+            lost += max(-pnl, 0.0)
+        held, since = 0.0, bar
         if positions[k] != 0 and money > 0.0:
             paid = price * (1.0 + account.slippage) if positions[k] > 0 else price * (1.0 - account.slippage)
             held = positions[k] * money / (paid * (1.0 + account.fees))
-            fee = account.fees * abs(held) * paid
-            money = money - held * paid - fee
-            fees += fee
+            entry_fee, spent = account.fees * abs(held) * paid, held * paid
+            money = money - spent - entry_fee
+            fees += entry_fee
             traded += abs(held) * paid / worth
             n_trades += 1
         path = _add(path, worth, money + held * close[bar], account.cash_return)
     n, mean = n_bars - 1, path.r / (n_bars - 1)
     square, flat_loss = path.r2 - n * mean * mean, min(-account.cash_return, 0.0)
-    if path.deepest <= -1.0 or (n_trades > 0 and not square > STEADY * path.r2):
+    if path.deepest < RUIN or (n_trades > 0 and not (square > STEADY * path.r2 and path.r2 > CALM * n)):
         return AGAIN
     core_metrics(
         Sums(

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from backgrid.errors import ParameterError
+from backgrid.errors import ParameterError, shown
 
 MAGIC = b"backgrid sweep 1\n"
 HEAD = struct.Struct("<qqq")  # numbers of combinations, of those that are done, and of metrics
@@ -33,7 +33,11 @@ class Checkpoint:
     """
 
     def __init__(self, path: str | os.PathLike, key: str) -> None:
+        if not isinstance(path, (str, os.PathLike)):
+            raise ParameterError(f"checkpoint must be a path, got {shown(path)}")
         self.path, self.start = Path(path), MAGIC + key.encode() + b"\n"
+        if not self.path.parent.is_dir():
+            raise ParameterError(f"checkpoint {self.path}: there is no folder {self.path.parent}")
         try:
             with open(self.path, "rb") as file:
                 found = file.read(len(self.start))

@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import hashlib
 import html
-import json
 import os
 import re
 import sys
@@ -21,12 +20,13 @@ from backgrid.bars import bar_text, check_prices, hash_bars
 from backgrid.checkpoint import Batch, Checkpoint
 from backgrid.engine import complete_given, holding, run_backtest, with_other_columns
 from backgrid.errors import BackgridError, ParameterError, did_you_mean, shown
+from backgrid.fingerprint import fingerprint
 from backgrid.ledger import count_trials, is_kept, record_trials
 from backgrid.luck import Luck, measure_luck
 from backgrid.metrics import METRICS, format_metric, line, returns_of
-from backgrid.space import Space, read_space, read_where
+from backgrid.space import Space, count_cells, read_space, read_where
 from backgrid.strategies import check_axis, function_name, get_strategy
-from backgrid.trials import Job, Trials
+from backgrid.trials import N_CALLED, Job, Trials
 
 if TYPE_CHECKING:
     from backgrid.plot import Chart
@@ -100,20 +100,35 @@ def run_grid(
     several = prices if isinstance(prices, Mapping) else None
     if several is not None and (not several or checkpoint is not None):
         raise ParameterError("prices: the dict is empty" if not several else "a checkpoint is of one symbol only")
+    if executor is not None and not isinstance(executor, concurrent.futures.Executor):
+        raise ParameterError(f"executor must be a concurrent.futures.Executor, got {shown(executor)}")
     function = get_strategy(strategy) if isinstance(strategy, str) else strategy
     if not callable(function):
         raise ParameterError("a sweep needs a strategy with parameters: a registered name, or a function")
-    space, wanted, given = read_space(grid), _check_metrics(metrics), complete_given(settings)
+    wanted, given = _check_metrics(metrics), complete_given(settings)
+    room = check_room(memory, count_cells(grid) * len(several or [0]), len(wanted))
+    space = read_space(grid)
+    if several is not None and "symbol" in space.names:
+        raise ParameterError("a sweep of several symbols has a column symbol: give the parameter another name")
     for name, values in zip(space.names, space.values, strict=True):
         check_axis(function, name, values)
     chosen = read_where(where, space)
-    room = _check_room(memory, space.size * len(several or [0]), len(wanted))
-    parts = {}
+    parts: dict[str, GridResult] = {}
     for symbol, own in (several or {"": prices}).items():
-        bars = check_prices(own)
-        facts = {**copy.deepcopy(own.attrs), **({"symbol": symbol} if symbol else {})}
-        job = Job(with_other_columns(bars, own), bars.shape[1], function, space, given, wanted, room, facts)
-        parts[symbol] = _sweep(job, chosen, executor, checkpoint)
+        try:
+            bars = check_prices(own)
+            facts = {**copy.deepcopy(own.attrs), **({"symbol": symbol} if symbol else {})}
+            job = Job(with_other_columns(bars, own), bars.shape[1], function, space, given, wanted, room, facts)
+            kept = None if checkpoint is None else Checkpoint(checkpoint, fingerprint(job, where))
+            parts[symbol] = _sweep(job, chosen, executor, kept)
+        except BackgridError as error:
+            if not symbol:
+                raise
+            raise type(error)(f"{symbol}: {error}") from error
+        except KeyboardInterrupt:
+            if not parts:
+                raise
+            return _joined(parts, partial=True)
         _record(parts[symbol])
         if parts[symbol].partial:
             break
@@ -131,7 +146,8 @@ class Winner(NamedTuple):
     metrics: dict[str, float]
 
     def __repr__(self) -> str:
-        named = ", ".join(f"{name}={value}" for name, value in self.params.items())
+        plain = {name: f"{value:.6g}" if isinstance(value, float) else value for name, value in self.params.items()}
+        named = ", ".join(f"{name}={value}" for name, value in plain.items())
         shown = functools.partial(format_metric, self.metric)
         text = f"{named}: {self.metric} {shown(self.value)}, the highest of {self.n_trials:,} trials"
         known = self.neighbours[~np.isnan(self.neighbours)]
@@ -270,26 +286,33 @@ class GridResult:
 
     def params(self, place: int) -> dict[str, Any]:
         """The parameters of a row, with its symbol where there are several."""
-        if self.by_symbol:
-            label = self.metrics.index[place]
-            return dict(zip(self.metrics.index.names, label if isinstance(label, tuple) else (label,), strict=True))
-        return self._trials.job.space.params(self.codes[place])
+        if not self.by_symbol:
+            return self._trials.job.space.params(self.codes[place])
+        symbol, start = self._part_of(place)
+        return {"symbol": symbol, **self.by_symbol[symbol].params(place - start)}
 
     def neighbours(self, place: int) -> np.ndarray:
         """Rows of the combinations that are at most one step away from this one on every axis: int64[n]."""
         if self.by_symbol:
-            start = 0
-            for part in self.by_symbol.values():
-                if place < start + part.n_trials:
-                    return start + part.neighbours(place - start)
-                start += part.n_trials
+            symbol, start = self._part_of(place)
+            return start + self.by_symbol[symbol].neighbours(place - start)
         apart = np.abs(self._ranks - self._ranks[place])
         return np.flatnonzero(apart.max(axis=1, initial=0) == 1)
+
+    def _part_of(self, place: int) -> tuple[str, int]:
+        """Symbol of a row, and the first row of that symbol."""
+        start = 0
+        for symbol, part in self.by_symbol.items():
+            if place < start + part.n_trials:
+                return symbol, start
+            start += part.n_trials
+        raise IndexError(place)
 
     def run(self, params: Mapping[str, Any] | None = None) -> "BacktestResult":
         """The backtest of one combination, that of the highest Sharpe ratio if not given."""
         job = self._trials.job
-        complete = {**self.best().params, **(params or {})}
+        missing = set(job.space.names) - set(params or {})
+        complete = {**(self.best().params if missing else {}), **(params or {})}
         bars = job.bars.copy(deep=False)
         bars.attrs = dict(job.facts)
         return run_backtest(bars, job.strategy, params=complete, **job.given)
@@ -355,7 +378,7 @@ class GridResult:
             values = self._values("sharpe")
         else:
             job = self._trials.job._replace(metrics=("sharpe",))
-            values = Trials(job, _n_threads()).metrics(self.codes)[1][:, 0]
+            values = Trials(job, n_threads()).metrics(self.codes)[1][:, 0]
         if np.isnan(values).all():
             raise ParameterError(f"sharpe is undefined for all {self.n_trials:,} combinations")
         return values
@@ -406,7 +429,7 @@ class GridResult:
 
     def _repr_html_(self) -> str:
         metric = "sharpe" if "sharpe" in self.metrics else self.metrics.columns[0]
-        table = self.metrics.sort_values(metric, ascending=False, kind="stable").head(MOST_SHOWN)
+        table = self.metrics.iloc[np.argsort(-self._values(metric), kind="stable")[:MOST_SHOWN]]
         rows = table.to_html(float_format=lambda value: f"{value:.4g}", na_rep="n/a", notebook=True)
         more = f"<p>The best {len(table)} of {self.n_trials:,} by {metric}.</p>" if len(table) < self.n_trials else ""
         return f"<p>{html.escape(self._headline())}</p>{rows}{more}"
@@ -428,18 +451,17 @@ def _sweep(
     job: Job,
     chosen: Callable[[np.ndarray], np.ndarray],
     executor: concurrent.futures.Executor | None,
-    checkpoint: str | os.PathLike | None,
+    kept: Checkpoint | None,
 ) -> GridResult:
     """The sweep of one symbol."""
-    n, trials = job.space.size, Trials(job, _n_threads())
+    n, trials = job.space.size, Trials(job, n_threads())
     state, excluded = np.full(n, UNTRIED, dtype=np.uint8), np.zeros(n, dtype=bool)
-    kept = Checkpoint(checkpoint, _key(job)) if checkpoint is not None else None
     found = list(kept.batches()) if kept else []
     for batch in found:
         state[batch.numbers] = batch.state
     partial = False
     try:
-        for batch in _evaluated(trials, _batches(job, state, chosen, excluded, bool(executor)), executor):
+        for batch in _evaluated(trials, _batches(trials, state, chosen, excluded, bool(executor)), executor):
             found.append(batch)
             state[batch.numbers] = batch.state
             if kept:
@@ -471,10 +493,12 @@ def _sweep(
     )
 
 
-def _batches(job: Job, state: np.ndarray, chosen: Callable, excluded: np.ndarray, shared: bool) -> Iterator[np.ndarray]:
-    """Numbers of the combinations still to be tried, in batches; notes those that are excluded."""
-    n = job.space.size
-    most = max(WORK // len(job.bars), 1)
+def _batches(
+    trials: Trials, state: np.ndarray, chosen: Callable, excluded: np.ndarray, shared: bool
+) -> Iterator[np.ndarray]:
+    """Numbers of the combinations still to be tried, in batches of a second or less; notes those that are excluded."""
+    job, n = trials.job, trials.job.space.size
+    most = max(WORK // len(job.bars), 1) if trials.fused and trials.traceable else N_CALLED
     most = min(most, max(-(-n // N_BATCHES), 1)) if shared else most
     for start in range(0, n, most):
         numbers = np.arange(start, min(start + most, n))
@@ -524,7 +548,7 @@ def _watched() -> bool:
     return sys.stderr.isatty() or "JPY_SESSION_NAME" in os.environ
 
 
-def _n_threads() -> int:
+def n_threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -533,9 +557,9 @@ def _index(space: Space, codes: np.ndarray) -> pd.Index:
     if not space.names:
         return pd.RangeIndex(len(codes))
     if len(space.names) == 1:
-        return pd.Index(space.values[0], name=space.names[0]).take(codes[:, 0])
+        return pd.Index(space.values[0], name=space.names[0], tupleize_cols=False).take(codes[:, 0])
     return pd.MultiIndex(
-        levels=[pd.Index(values) for values in space.values],
+        levels=[pd.Index(values, tupleize_cols=False) for values in space.values],
         codes=list(codes.T),
         names=space.names,
         verify_integrity=False,
@@ -563,7 +587,7 @@ def _record(part: GridResult) -> None:
     )
 
 
-def _joined(parts: dict[str, GridResult]) -> GridResult:
+def _joined(parts: dict[str, GridResult], *, partial: bool = False) -> GridResult:
     """The sweeps of several symbols as one."""
     first = next(iter(parts.values()))
     total = {name: sum(getattr(part, name) for part in parts.values()) for name in ("n_refused", "n_excluded")}
@@ -574,26 +598,11 @@ def _joined(parts: dict[str, GridResult]) -> GridResult:
         metrics=metrics,
         n_trials=len(metrics),
         **total,
-        partial=any(part.partial for part in parts.values()),
+        partial=partial or any(part.partial for part in parts.values()),
         by_symbol=parts,
         trials=None,
         codes=np.concatenate([part.codes for part in parts.values()]),
     )
-
-
-def _key(job: Job) -> str:
-    """What tells one sweep from another."""
-    code = getattr(job.strategy, "__code__", None)
-    told = {
-        "bars": hash_bars(job.prices),
-        "others": hash_bars(job.bars) if job.bars.shape[1] > job.n_columns else None,
-        "strategy": function_name(job.strategy),
-        "code": code and (code.co_code.hex(), repr(code.co_consts), code.co_names),
-        "space": [job.space.names, job.space.values, None if job.space.points is None else job.space.points.tolist()],
-        "given": {name: repr(value) for name, value in job.given.items()},
-        "metrics": job.metrics,
-    }
-    return hashlib.sha256(json.dumps(told, default=repr).encode()).hexdigest()
 
 
 # ---- checks ----------------------------------------------------------------------------------------------------------
@@ -610,7 +619,7 @@ def _check_metrics(metrics: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(metrics))
 
 
-def _check_room(memory: str | int | None, n: int, n_metrics: int) -> int:
+def check_room(memory: str | int | None, n: int, n_metrics: int) -> int:
     """What is left of the memory when the results are in it. [bytes]"""
     asked = MEMORY if memory is None else memory
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]?)i?B?\s*", str(asked), re.IGNORECASE)

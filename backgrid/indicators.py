@@ -17,6 +17,7 @@ from backgrid import _kernels
 from backgrid.bars import float_of
 from backgrid.errors import ParameterError, PricesError, shown
 from backgrid.lines import (
+    GONE,
     Axis,
     Lines,
     check_room,
@@ -538,7 +539,7 @@ def _means_of_axis(numbers: np.ndarray, windows: Axis) -> Lines:
     if not np.isfinite(numbers).all():
         return each(lambda window: _means(numbers, window), windows)
     check_room(len(windows.values), numbers.size)
-    lengths = np.array([n if w is None else min(w, n) for n, w in ((numbers.size + 1, w) for w in windows.values)])
+    lengths = np.array([n if w is GONE else min(w, n) for n, w in ((numbers.size + 1, w) for w in windows.values)])
     return Lines(_kernels.sma(numbers, lengths).reshape((*windows.along(lengths).shape, -1)))
 
 

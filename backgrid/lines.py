@@ -25,6 +25,9 @@ from backgrid.errors import ParameterError
 ABOVE, CROSSED, AND, OR, NOT, MINUS, LATCH, FILL = range(8)  # what a rule does with its parts
 
 
+GONE = object()  # in place of a value that was refused
+
+
 class NotTraceable(TypeError):
     """An axis or lines were used as if they were a number or a series."""
 
@@ -66,7 +69,7 @@ class _Symbol:
 
 
 class Axis(_Symbol):
-    """All values of one parameter; None for those that were refused.
+    """All values of one parameter, numbers of one type; GONE for those that were refused.
 
     place    which axis of the sweep, of n_axes
     refused  what the function refused so far, shared by the axes of a sweep: truth arrays with a dimension each
@@ -80,9 +83,9 @@ class Axis(_Symbol):
         mapped, bad = [], np.zeros(len(self.values), dtype=bool)
         for place, value in enumerate(self.values):
             try:
-                mapped.append(None if value is None else function(value))
+                mapped.append(GONE if value is GONE else function(value))
             except ParameterError:
-                mapped.append(None)
+                mapped.append(GONE)
                 bad[place] = True
         if bad.any():
             self.refused.append(self.along(bad))
@@ -101,7 +104,7 @@ class Axis(_Symbol):
 
     def numbers(self) -> np.ndarray:
         """The values as floats along this axis, NaN for what was refused."""
-        return self.along(np.array([np.nan if value is None else value for value in self.values], dtype=float))
+        return self.along(np.array([np.nan if value is GONE else _as_float(value) for value in self.values]))
 
     def as_lines(self) -> "Lines":
         """A level each: the value on every bar."""
@@ -135,6 +138,8 @@ class Lines(_Symbol):
     def _with(self, other: Any, function: Callable, swapped: bool) -> Any:
         if isinstance(other, Rule):
             return NotImplemented
+        if isinstance(other, (int, float)):  # as pandas does it: x ** 2 is a square
+            return Lines(function(other, self.rows) if swapped else function(self.rows, other))
         theirs = as_lines(other, self.rows.ndim - 1).rows
         check_room(*np.broadcast_shapes(self.rows.shape, theirs.shape))
         return Lines(function(theirs, self.rows) if swapped else function(self.rows, theirs))
@@ -144,7 +149,7 @@ def _operator(function: Callable, swapped: bool) -> Callable:
     return lambda self, other: self._with(other, function, swapped)
 
 
-for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow"):
+for _name in ("add", "sub", "mul", "truediv"):
     for _kind in (Axis, Lines):
         setattr(_kind, f"__{_name}__", _operator(getattr(operator, _name), False))
         setattr(_kind, f"__r{_name}__", _operator(getattr(operator, _name), True))
@@ -258,36 +263,47 @@ def each(function: Callable[..., Any], *arguments: Any) -> Any:
     symbols = [value for value in arguments if is_symbol(value)]
     if not symbols:
         return function(*arguments)
-    n_axes = _n_axes(symbols[0])
+    axis = next((symbol for symbol in symbols if isinstance(symbol, Axis)), None)
     shapes = [(s.rows.shape[:-1] if isinstance(s, Lines) else s.along(np.zeros(len(s.values))).shape) for s in symbols]
     shape = np.broadcast_shapes(*shapes)
+    known = _refused(axis, shape)
     found: list[tuple[tuple[int, ...], np.ndarray]] = []
-    bad = np.zeros(shape, dtype=bool)
+    bad, computed = np.zeros(shape, dtype=bool), {}
     for place in np.ndindex(*shape):
         chosen = [_at(value, place) for value in arguments]
-        if any(value is None for value in chosen):
+        if known[place] or any(value is GONE for value in chosen):
             continue
+        key = None if any(isinstance(symbol, Lines) for symbol in symbols) else tuple(_at(a, place) for a in symbols)
         try:
-            found.append((place, np.asarray(function(*chosen), dtype=float)))
+            if key is None or key not in computed:
+                computed[key] = np.asarray(function(*chosen), dtype=float)
+            found.append((place, computed[key]))
         except ParameterError:
             bad[place] = True
         if len(found) == 1:
             check_room(*shape, found[0][1].size)
-    if bad.any():
-        axis = next((symbol for symbol in symbols if isinstance(symbol, Axis)), None)
-        if axis is None:
-            raise NotTraceable("lines that refuse")
+    if bad.any() and axis is None:
+        raise NotTraceable("lines that refuse")
+    if bad.any() and axis is not None:
         axis.refused.append(bad)
     n_bars = found[0][1].size if found else 1
     rows = np.full((*shape, n_bars), np.nan)
     for place, line in found:
         rows[place] = line
-    assert rows.ndim == n_axes + 1
     return Lines(rows)
 
 
+def _refused(axis: Axis | None, shape: tuple[int, ...]) -> np.ndarray:
+    """What is refused so far by these axes alone."""
+    known = np.zeros(shape, dtype=bool)
+    for bad in axis.refused if axis is not None else ():
+        if all(n == 1 or m == n for n, m in zip(bad.shape, shape, strict=True)):
+            known |= bad
+    return known
+
+
 def _at(value: Any, place: tuple[int, ...]) -> Any:
-    """What an argument is in one combination; None where it was refused."""
+    """What an argument is in one combination; GONE where it was refused."""
     if isinstance(value, Axis):
         return value.values[place[value.place]]
     if isinstance(value, Lines):
@@ -308,11 +324,10 @@ def refuse_unless_below(low: Any, high: Any) -> None:
 
 
 class _Memory(NamedTuple):
-    """Indicators computed so far, of bars that lie at this address."""
+    """Indicators computed so far, of bars whose columns lie at these addresses."""
 
     index: pd.Index
-    block: np.ndarray
-    start: int
+    columns: dict[int, np.ndarray]
     computed: dict[tuple, Any]
 
 
@@ -322,8 +337,8 @@ _memory: contextvars.ContextVar[_Memory | None] = contextvars.ContextVar("memory
 @contextlib.contextmanager
 def remembering(bars: pd.DataFrame) -> Iterator[None]:
     """Within it, an indicator of columns of these bars is computed once for the same numbers."""
-    block = bars.to_numpy()
-    token = _memory.set(_Memory(bars.index, block, _address(block), {}))
+    columns = [bars[name].to_numpy() for name in bars.columns]
+    token = _memory.set(_Memory(bars.index, {_address(column): column for column in columns}, {}))
     try:
         yield
     finally:
@@ -339,9 +354,13 @@ def remembered(indicator: Callable) -> Callable:
         key = _key(memory, indicator.__name__, args, kwargs) if memory else None
         if memory is None or key is None:
             return indicator(*args, **kwargs)
-        if key not in memory.computed:
-            memory.computed[key] = indicator(*args, **kwargs)
         axis = next((value for value in (*args, *kwargs.values()) if isinstance(value, Axis)), None)
+        if key not in memory.computed:
+            n_refused = len(axis.refused) if axis is not None else 0
+            found = indicator(*args, **kwargs)
+            if axis is not None and len(axis.refused) > n_refused:  # which the next axis has to be told too
+                return found
+            memory.computed[key] = found
         return _fresh(memory.computed[key], axis)
 
     return recall
@@ -368,9 +387,21 @@ def _place(memory: _Memory, values: Any) -> tuple | None:
     """Where in the memory of the bars these values lie; None where they do not, or have another index."""
     if not isinstance(values, np.ndarray) and not values.index.is_(memory.index):
         return None
+    if isinstance(values, pd.DataFrame):
+        places = [_place(memory, values[name]) for name in values.columns]
+        return None if None in places else tuple(places)
     array = values if isinstance(values, np.ndarray) else values.to_numpy()
-    inside = 0 <= _address(array) - memory.start < memory.block.nbytes and array.dtype == memory.block.dtype
-    return (_address(array), array.shape, array.strides) if inside else None
+    column = memory.columns.get(_address(array))
+    if column is None or (array.shape, array.strides, array.dtype) != (column.shape, column.strides, column.dtype):
+        return None
+    return (_address(array),)
+
+
+def _as_float(value: Any) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # of 400 digits
+        return math.inf if value > 0 else -math.inf
 
 
 def _address(array: np.ndarray) -> int:

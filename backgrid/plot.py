@@ -7,6 +7,7 @@ page decides on light or dark and a viewer without a page still draws it. The sa
 import functools
 import hashlib
 import io
+import itertools
 import math
 import re
 import textwrap
@@ -81,6 +82,8 @@ MOST_NUMBERED = 12  # rows and columns of a map whose cells show their numbers
 MOST_CELLS = 100  # rows and columns of a map that are drawn; of more, several are one cell
 SHADES, FAINTEST = 20, 0.14  # of a map, and the opacity of the faintest
 LETTERS = 11  # of a line of text beside the axes
+LETTER = 5.6  # points, the width of one in small text
+MOST_RULED = 60  # folds that are told apart by rules
 LINE = 12.5  # points from one line of text to the next
 
 
@@ -683,6 +686,200 @@ def logits_chart(logits: np.ndarray) -> Chart:
         "near 50\u202f%, and noisy: 20 points more or less are no surprise."
     )
     return chart
+
+
+# ---- walk-forward ----------------------------------------------------------------------------------------------------
+
+
+@_styled
+def folds_chart(
+    equity: pd.Series,
+    benchmark: pd.Series,
+    positions: pd.Series,
+    starts: np.ndarray,
+    chosen: pd.DataFrame,
+    name: str = "strategy",
+    against: str = "holding",
+) -> Chart:
+    """The account of a walk-forward as `equity_chart` draws it, with a rule where each fold begins.
+
+    Parameters
+    ----------
+    equity, benchmark, positions, name, against
+        As in `equity_chart`.
+    starts : ndarray of int, shape (n_folds,)
+        First bar of each test window. [bar]
+    chosen : DataFrame, shape (n_folds, n_params)
+        What each fold chose, NaN where it is flat; written above the folds where there is room.
+    """
+    chart = equity_chart(equity, benchmark, positions, name, against)
+    top, *others = chart.axes
+    stops = np.append(starts[1:], len(equity))
+    words = ["/".join(map(_plain, row)) if pd.notna(row[0]) else "flat" for row in chosen.itertuples(index=False)]
+    named = max(map(len, words)) * LETTER <= np.diff(starts, append=len(equity)).min() * _points_a_bar(top)
+    if named:
+        height = chart.get_figheight() + 0.32  # more height above, and the axes below it as they were drawn
+        chart.set_figheight(height)
+        chart.subplots_adjust(top=1.0 - 0.44 / height, bottom=0.3 / height)
+        for start, stop, text in zip(starts, stops, words, strict=True):
+            top.annotate(
+                text,
+                ((start + stop - 1) / 2.0, 1.0),
+                xycoords=top.get_xaxis_transform(),
+                xytext=(0, 5),
+                textcoords="offset points",
+                ha="center",
+                fontsize=9,
+                color=MUTED,
+                annotation_clip=False,
+            )
+    ruled = starts.size <= MOST_RULED
+    for axes in (top, *others) if ruled else ():
+        for start in starts[1:]:
+            axes.axvline(start, color=MUTED, linewidth=0.8, linestyle=(0, (2, 2)), zorder=0.5)
+    chart.alt += ", and where each fold begins" if ruled else ""
+    rules = "A dotted rule begins the next fold" if starts.size > 1 else "There is one fold"
+    above = f"above {'each' if starts.size > 1 else 'it'} stands its {' / '.join(map(str, chosen.columns))}"
+    many = f"The {starts.size:,} folds are too many to mark each."
+    chart.caption += f" {rules}{f'; {above}' if named else ''}." if ruled else f" {many}"
+    return chart
+
+
+@_styled
+def samples_chart(
+    inside: np.ndarray, outside: np.ndarray, starts: np.ndarray, index: pd.DatetimeIndex, metric: str = "sharpe"
+) -> Chart:
+    """What each fold's choice promised on its training bars, as a mark, and gave on its test bars, as a bar.
+
+    Parameters
+    ----------
+    inside, outside : ndarray, shape (n_folds,)
+        The metric in sample and out of sample, NaN where undefined. [unit of the metric]
+    starts : ndarray of int, shape (n_folds,)
+        First bar of each test window. [bar]
+    index : DatetimeIndex, shape (n_bars,)
+        Labels of the bars, up to the last test bar.
+    metric : str
+        Its name in `backgrid.metrics.METRICS`.
+    """
+    chart, (axes,) = _chart(3.4, [1])
+    widths = np.diff(starts, append=len(index))
+    left = starts + 0.14 * widths
+    gave, promised = np.isfinite(outside), np.isfinite(inside)
+    colors = [ACCENT if value >= 0.0 else LOSS for value in outside[gave]]
+    axes.bar(left[gave], outside[gave], 0.72 * widths[gave], align="edge", color=colors, alpha=0.75, linewidth=0)
+    ends = starts + widths - 0.04 * widths
+    if promised.any():
+        axes.hlines(inside[promised], (starts + 0.04 * widths)[promised], ends[promised], color=INK, linewidth=2.2)
+    axes.axhline(0.0, color=MUTED, linewidth=0.8)
+    axes.margins(y=0.08)
+    names = [(inside[promised], "in sample", INK), (outside[gave], "out of sample", ACCENT)]
+    if named := [(float(of[-1]), name, color) for of, name, color in names if of.size]:
+        _end_labels(axes, named, leaders=False)
+    axes.set_ylabel(METRICS[metric].label)
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: _tick(metric, y)))
+    _time_axis(axes, index)
+    chart.alt = f"{METRICS[metric].label} of each fold, in sample as a mark and out of sample as a bar"
+    chart.caption = _promises(inside, outside, metric)
+    return chart
+
+
+@_styled
+def choices_chart(
+    chosen: pd.DataFrame, starts: np.ndarray, index: pd.DatetimeIndex, grid: Mapping[str, Any] | None = None
+) -> Chart:
+    """Which value of each parameter a walk-forward chose, fold by fold.
+
+    Parameters
+    ----------
+    chosen : DataFrame, shape (n_folds, n_params)
+        What each fold chose, NaN where it is flat.
+    starts : ndarray of int, shape (n_folds,)
+        First bar of each test window. [bar]
+    index : DatetimeIndex, shape (n_bars,)
+        Labels of the bars, up to the last test bar.
+    grid : dict of str to list, optional
+        What could be chosen: the axes reach that far.
+    """
+    n = chosen.shape[1]
+    chart, panels = _chart(0.42 + 1.25 * n, [1] * n)
+    stops = np.append(starts[1:], len(index) - 1)
+    for axes, name in zip(panels, chosen.columns, strict=True):
+        places, ticks = _choices(chosen[name], list((grid or {}).get(name, ())))
+        if ticks is None:
+            axes.yaxis.set_major_locator(MaxNLocator(4))
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: _plain(y)))
+        else:
+            axes.set_yticks(range(len(ticks)), [_wrapped(tick, letters=8, most=1) for tick in ticks])
+        known = np.isfinite(places)
+        changed = known[1:] & known[:-1]
+        if changed.any():
+            axes.vlines(starts[1:][changed], places[:-1][changed], places[1:][changed], color=ACCENT, linewidth=1.0)
+        if known.any():
+            axes.hlines(places[known], starts[known], stops[known], color=ACCENT, linewidth=2.6)
+        reach = _reach(places, (grid or {}).get(name, ()), ticks)
+        axes.set_ylim(*reach)
+        axes.set_ylabel(_wrapped(str(name), letters=13, most=2))
+    _time_axis(panels[-1], index)
+    chart.alt = f"Chosen values of {', '.join(map(str, chosen.columns))}, fold by fold"
+    changes = [f"{name} {_changes(chosen[name])}" for name in chosen.columns]
+    gaps = " The line is broken where no trial could be chosen." if chosen.isna().any(axis=None) else ""
+    reaches = " The axes reach over all values that could be chosen." if grid else ""
+    chart.caption = f"From fold to fold {', '.join(changes)}.{reaches}{gaps}"
+    return chart
+
+
+def _points_a_bar(axes: Axes) -> float:
+    low, high = axes.get_xlim()
+    return axes.bbox.width * 72.0 / axes.figure.dpi / (high - low)
+
+
+def _promises(inside: np.ndarray, outside: np.ndarray, metric: str) -> str:
+    """How many folds gave what their training bars promised."""
+    both = np.isfinite(inside) & np.isfinite(outside)
+    if not both.any():
+        return "No fold has both numbers."
+    n, label = int(both.sum()), METRICS[metric].label
+    less = int((outside[both] < inside[both]).sum())
+    means = [format_metric(metric, float(of[both].mean())) for of in (outside, inside)]
+    folds = f"{less:,} of {n:,} folds" if n > 1 else "the only fold" if less else "no fold"
+    return (
+        f"Each mark is the {label} of what was chosen, on the bars it was chosen by; the bar is what the account gave "
+        f"on the next ones. It gave less in {folds}; the mean is {means[0]} against {means[1]}."
+    )
+
+
+def _choices(values: pd.Series, grid: list[Any]) -> tuple[np.ndarray, list[str] | None]:
+    """Where each choice is drawn, NaN where there is none; names of the places where they are no numbers."""
+    known = [value for value in values if not _is_none(value)]
+    if all(isinstance(value, (int, float, np.number)) and not isinstance(value, bool) for value in (*known, *grid)):
+        return np.array([math.nan if _is_none(value) else float(value) for value in values]), None
+    names = list(dict.fromkeys(map(str, grid or known)))
+    return np.array([math.nan if _is_none(value) else float(names.index(str(value))) for value in values]), names
+
+
+def _is_none(value: Any) -> bool:
+    return isinstance(value, (float, np.floating)) and math.isnan(value)
+
+
+def _reach(places: np.ndarray, grid: Any, ticks: list[str] | None) -> tuple[float, float]:
+    """Ends of an axis that has room for all that could be chosen."""
+    could = range(len(ticks)) if ticks is not None else grid
+    known = np.array([*places[np.isfinite(places)], *could], dtype=float)
+    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
+    room = 0.12 * (high - low) or max(0.12 * abs(low), 0.5)
+    return low - room, high + room
+
+
+def _changes(values: pd.Series) -> str:
+    """How often the choice changed from one fold to the next that made one."""
+    known = [value for value in values if not _is_none(value)]
+    changes = sum(before != after for before, after in itertools.pairwise(known))
+    if len(known) < 2:
+        return "has nothing to be compared with"
+    times = f"changed {changes:,} of {len(known) - 1:,} times"
+    return "never changed" if not changes else times
 
 
 # ---- parts of charts -------------------------------------------------------------------------------------------------

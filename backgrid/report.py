@@ -42,6 +42,7 @@ from backgrid.settings import setting
 from backgrid.space import Space
 from backgrid.strategies import STRATEGIES, get_strategy, select_params, strategy_defaults
 from backgrid.templates import Parameter, check_parameters, find_template, read_parameters
+from backgrid.walkforward_page import check_folds
 from backgrid.weightings import WEIGHTINGS, get_weighting, read_weights, select_weighting_params
 
 MOST_REFUSED = 1000  # combinations of a sweep that are tried in search of one that is not refused
@@ -151,13 +152,19 @@ def _n_trials(asked: Any, result: BacktestResult) -> int:
 
 
 def _preflight_grid(complete: Mapping[str, Any]) -> dict[str, Any]:
-    """Try one combination of a sweep; gives what is written in one way only, and the number of trials as a number."""
+    """Try one combination of a sweep, and the windows of a walk-forward.
+
+    Gives what is written in one way only, and the number of trials as a number.
+    """
     request = build_request(**{name: value for name, value in complete.items() if name in BacktestRequest.model_fields})
     grid, where, n_trials = plain_grid(complete["grid"]), complete.get("where"), complete.get("n_trials")
     space, numbers = check_grid(grid, where, request.strategy.value)
     asked = inspect.signature(fetch_ohlcv).parameters.keys()
     prices = fetch_ohlcv(**{name: value for name, value in request.model_dump().items() if name in asked})
     _try_one(prices, request, space, numbers)
+    if {"train", "test"} <= complete.keys():
+        asked = inspect.signature(check_folds).parameters.keys()
+        check_folds(len(prices), **{name: complete[name] for name in asked if name in complete})
     reality_check(np.zeros((2, 1)), **{name: complete[name] for name in ("n_boot", "seed") if name in complete})
     if n_trials is not None and (isinstance(n_trials, str) or n_trials < numbers.size):  # it needs their exact number
         terms = {"where": where, "metrics": ["sharpe"], **request.terms()}
@@ -278,7 +285,8 @@ def _provenance(path: Path, complete: Mapping[str, Any], recorded: str | None) -
     result = json.loads(recorded) if recorded else {}
     data = result.get("data", {})
     symbols = data.get("symbols", {})
-    strategy = (WEIGHTINGS if symbols else STRATEGIES).get(result.get("strategy", ""))
+    named = complete.get("strategy") or result.get("strategy", "")
+    strategy = WEIGHTINGS.get(result.get("strategy", "")) if symbols else STRATEGIES.get(named)
     source = inspect.getsource(strategy) if strategy else ""
     requirements = importlib.metadata.requires("backgrid") or []
     names = sorted({re.split(r"[^A-Za-z0-9_-]", line)[0] for line in requirements if "extra ==" not in line})

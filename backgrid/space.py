@@ -1,16 +1,19 @@
 """Which combinations of parameters a sweep tries: a grid, a list or a sample; and which of them it leaves out."""
 
 import ast
+import functools
 import inspect
 import math
 import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from backgrid.errors import ParameterError, did_you_mean, shown
 
+SPARSE = 4  # combinations of the values for each that is a point, from which on points have lines of their own
+LARGE = 2**20  # a whole number from which on products may leave 64 bits
 OPERATORS: dict[type, Callable] = {
     ast.Lt: operator.lt,
     ast.LtE: operator.le,
@@ -49,6 +52,11 @@ class Space(NamedTuple):
         """How many combinations there are."""
         return math.prod(self.shape) if self.points is None else len(self.points)
 
+    @property
+    def is_dense(self) -> bool:
+        """Whether the combinations are most of all that the values have: a line for each value serves them."""
+        return self.points is None or math.prod(self.shape) <= SPARSE * len(self.points)
+
     def codes(self, numbers: np.ndarray) -> np.ndarray:
         """Places of these combinations in `values`: int64[n_numbers, n_names]. The last name varies fastest."""
         if self.points is not None:
@@ -60,6 +68,14 @@ class Space(NamedTuple):
     def params(self, code: Sequence[int]) -> dict[str, Any]:
         """One combination by name."""
         return {name: values[place] for name, values, place in zip(self.names, self.values, code, strict=True)}
+
+
+def count_cells(grid: Any) -> int:
+    """How many combinations a grid has, before its values are looked at."""
+    if not isinstance(grid, Mapping):
+        return len(grid) if isinstance(grid, Sized) else 0
+    one = (str, bytes, np.ndarray)
+    return math.prod(len(v) if isinstance(v, Sized) and not isinstance(v, one) else np.size(v) for v in grid.values())
 
 
 def read_space(grid: Any) -> Space:
@@ -96,7 +112,7 @@ def _distinct(name: Any, given: Any, *, again: bool = False) -> list[Any]:
     """The values of one parameter as plain Python values, each once."""
     if not isinstance(name, str):
         raise ParameterError(f"a grid names parameters by text, got {shown(name)}")
-    if isinstance(given, (str, bytes, Mapping)) or not hasattr(given, "__iter__"):
+    if isinstance(given, (str, bytes, Mapping)) or not hasattr(given, "__iter__") or getattr(given, "ndim", 1) == 0:
         given = [given]  # one value of a grid that does not vary
     values = [value.item() if isinstance(value, np.generic) else value for value in given]
     if not values:
@@ -141,12 +157,18 @@ def read_where(where: Any, space: Space) -> Callable[[np.ndarray], np.ndarray]:
         tree = ast.parse(where.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise ParameterError(f"where cannot be read: {shown(where)}") from None
-    columns = [np.array(values) for values in space.values]
+    large = any(
+        isinstance(n, ast.Constant) and isinstance(n.value, int) and abs(n.value) > LARGE for n in ast.walk(tree)
+    )
+    columns = [_column(values, large) for values in space.values]
 
     def chosen(codes: np.ndarray) -> np.ndarray:
         named = {name: column[codes[:, k]] for k, (name, column) in enumerate(zip(space.names, columns, strict=True))}
         try:
-            found = np.asarray(_value(tree, named))
+            with np.errstate(divide="raise", invalid="raise", over="raise"):
+                found = np.asarray(_value(tree, named))
+        except ParameterError:
+            raise
         except (TypeError, ValueError, ArithmeticError, RecursionError) as error:
             raise ParameterError(f"where {shown(where)}: {error}") from None
         if found.dtype != bool:
@@ -154,6 +176,12 @@ def read_where(where: Any, space: Space) -> Callable[[np.ndarray], np.ndarray]:
         return np.broadcast_to(found, len(codes))
 
     return chosen
+
+
+def _column(values: list[Any], large: bool) -> np.ndarray:
+    """The values of a parameter; as Python's own numbers where 64 bits may not hold what is made of them."""
+    large = large or any(isinstance(value, int) and abs(value) > LARGE for value in values)
+    return np.array(values, dtype=object if large and all(isinstance(value, int) for value in values) else None)
 
 
 def _by_function(where: Callable, space: Space) -> Callable[[np.ndarray], np.ndarray]:
@@ -184,14 +212,17 @@ def _value(node: ast.AST, named: Mapping[str, np.ndarray]) -> Any:
     if isinstance(node, ast.Compare) and all(type(each) in OPERATORS for each in node.ops):
         sides = [_value(side, named) for side in (node.left, *node.comparators)]
         pairs = zip(node.ops, sides[:-1], sides[1:], strict=True)
-        return np.logical_and.reduce([OPERATORS[type(each)](left, right) for each, left, right in pairs])
+        return functools.reduce(np.logical_and, [OPERATORS[type(each)](left, right) for each, left, right in pairs])
     if isinstance(node, ast.BoolOp):
         parts = [_value(part, named) for part in node.values]
         if any(np.asarray(part).dtype != bool for part in parts):
             raise TypeError("`and` and `or` join comparisons")
-        return (np.logical_and if isinstance(node.op, ast.And) else np.logical_or).reduce(parts)
+        return functools.reduce(OPERATORS[type(node.op)], parts)
     if isinstance(node, ast.BinOp) and type(node.op) in OPERATORS:
-        return OPERATORS[type(node.op)](_value(node.left, named), _value(node.right, named))
+        sides = [_value(node.left, named), _value(node.right, named)]
+        if any(np.asarray(side).dtype.kind not in "biufO" for side in sides):
+            raise TypeError("arithmetic is for numbers")
+        return OPERATORS[type(node.op)](*sides)
     if isinstance(node, ast.UnaryOp) and type(node.op) in OPERATORS:
         return OPERATORS[type(node.op)](_value(node.operand, named))
     raise ValueError(

@@ -16,15 +16,15 @@ import pandas as pd
 from backgrid import _sweep
 from backgrid._sweep import AGAIN, CORE, DONE, FEW, REFUSED
 from backgrid.engine import Asked, check_settings, checked_target, market_of, only_where_sized, run_asked
-from backgrid.errors import ParameterError, PricesError, TooFewBarsError
-from backgrid.lines import ABOVE, Axis, Lines, Rule, TooManyLines, as_rule, remembering, room_for_lines
+from backgrid.errors import ParameterError, PricesError, TooFewBarsError, shown
+from backgrid.lines import ABOVE, Axis, Lines, NotTraceable, Rule, TooManyLines, as_rule, remembering, room_for_lines
 from backgrid.metrics import cash_return
 from backgrid.space import Space
 from backgrid.strategies import BUILT_IN, call_strategy, complete_params, function_name
 from backgrid.terms import STOPS, kernel_terms
 
 BLOCKS_FROM, SHIFT = 2**14, 4  # from so many bars on a table of all bars outgrows the cache: 2**4 bars a block
-N_CHECKED = 5  # combinations of a function of the user's that are held to plain calls
+N_CHECKED = 32  # combinations of a function of the user's that are held to plain calls
 N_CALLED = 256  # combinations that are called before they are simulated
 
 Evaluated = tuple[np.ndarray, np.ndarray]
@@ -93,10 +93,13 @@ class Trials:
             self.shift = SHIFT if self.market.close.size >= BLOCKS_FROM else 0
             self.table = _sweep.stretches(self.market.close, self.account.cash_return, self.shift)
         self.traced: Traced | None = None
-        self.traceable = True
-        with contextlib.suppress(TooManyLines):
-            self.traced = _trace(job, job.space.values)
-            self.traceable = self.traced is not None and self._agrees()
+        self.traceable = all(_is_axis(values, job.strategy in BUILT_IN) for values in job.space.values)
+        if self.traceable and job.space.is_dense:
+            with contextlib.suppress(TooManyLines):
+                self.traced = _trace(job, job.space.values)
+                self.traceable = self.traced is not None
+        if self.traceable and job.strategy not in BUILT_IN:
+            self.traceable = self._agrees()
 
     def metrics(self, codes: np.ndarray) -> Evaluated:
         """State of combinations, uint8[n], DONE or REFUSED, and metrics of those that are done, float64[., n]."""
@@ -108,7 +111,7 @@ class Trials:
         else:
             state, values = self._simulate(codes, len(FEW) if few else len(CORE))
         known = FEW if few else CORE
-        if np.isnan(values[:, known.index("total_return")]).any():
+        if not np.isfinite(values[:, known.index("total_return")]).all():
             raise PricesError("the account left the range of floats: prices or cash are too large or too small")
         return state, values if self.job.metrics == known else values[:, [known.index(n) for n in self.job.metrics]]
 
@@ -132,19 +135,29 @@ class Trials:
         """The work on lines of all combinations of the job, or of as many of these as there is room for."""
         if self.traced is not None:
             return work(self.traced, codes)
-        local, values = np.empty_like(codes), []
-        for k, known in enumerate(self.job.space.values):
-            places, local[:, k] = np.unique(codes[:, k], return_inverse=True)
-            values.append([known[place] for place in places])
         try:
-            traced = _trace(self.job, values)
+            traced, local = self._trace(codes)
         except TooManyLines:
             if len(codes) == 1:
                 raise ParameterError("memory is too small for the lines of a single combination") from None
             halves = [self._over_lines(half, work) for half in np.array_split(codes, 2)]
             return np.concatenate([half[0] for half in halves]), np.concatenate([half[1] for half in halves])
-        assert traced is not None
         return work(traced, local)
+
+    def _trace(self, codes: np.ndarray) -> tuple[Traced, np.ndarray]:
+        """Lines of these combinations only, and their codes among these."""
+        known = self.job.space.values
+        if self.job.space.is_dense:
+            found = [np.unique(column, return_inverse=True) for column in codes.T]
+            values = [[of[place] for place in places] for of, (places, _) in zip(known, found, strict=True)]
+            local = np.array([inverse for _, inverse in found], dtype=np.int64).reshape(codes.shape[::-1]).T
+        else:
+            values = [[of[place] for place in column] for of, column in zip(known, codes.T, strict=True)]
+            local = np.arange(len(codes))[:, None]
+        traced = _trace(self.job, values, together=not self.job.space.is_dense)
+        if traced is None:
+            raise NotTraceable
+        return traced, local
 
     def _fuse_few(self, traced: Traced, codes: np.ndarray) -> Evaluated:
         return self._fuse(traced, codes, len(FEW))
@@ -187,9 +200,7 @@ class Trials:
         return state
 
     def _agrees(self) -> bool:
-        """Whether a traced function of the user's gives what it gives when it is called, for a few combinations."""
-        if self.job.strategy in BUILT_IN:
-            return True
+        """Whether a function of the user's gives what it gives when it is called, for some combinations."""
         numbers = np.unique(np.linspace(0, self.job.space.size - 1, N_CHECKED).astype(np.int64))
         codes = self.job.space.codes(numbers)
         try:
@@ -231,9 +242,14 @@ class Trials:
             signals = call_strategy(job.strategy, job.bars, complete)
         except (ParameterError, TooFewBarsError):
             return None
-        with contextlib.suppress(TooFewBarsError):
+        try:
             return checked_target(signals, job.bars.index, function_name(job.strategy), most, complete)
-        return None
+        except TooFewBarsError:
+            return None
+        except ParameterError as error:
+            raise ParameterError(
+                f"{error} ({', '.join(f'{key}={shown(value)}' for key, value in params.items())})"
+            ) from error
 
     def _one_by_one(self, codes: np.ndarray) -> Evaluated:
         """Any metric, as `run_backtest` computes it."""
@@ -276,8 +292,16 @@ def _can_fuse(settings: Mapping[str, Any], n_bars: int) -> bool:
 # ---- from a function to lines ----------------------------------------------------------------------------------------
 
 
-def _trace(job: Job, values: Sequence[list[Any]]) -> Traced | None:
+def _is_axis(values: list[Any], known: bool) -> bool:
+    """Whether a function cannot tell these values apart but as numbers; of one type, unless the function is known."""
+    kinds = {type(value) for value in values}
+    return kinds <= {int, float} and (known or len(kinds) == 1)
+
+
+def _trace(job: Job, values: Sequence[list[Any]], *, together: bool = False) -> Traced | None:
     """The function called with axes of these values; None where it does more with them than to compare lines.
+
+    Each axis has a dimension of its own; `together` gives them one: the first values of all, the second ones ...
 
     Raises
     ------
@@ -285,11 +309,12 @@ def _trace(job: Job, values: Sequence[list[Any]]) -> Traced | None:
         Where there is no room for the lines.
     """
     refused: list[np.ndarray] = []
-    axes = [Axis(given, place, len(values), refused) for place, given in enumerate(values)]
+    n_axes = 1 if together else len(values)
+    axes = [Axis(given, 0 if together else place, n_axes, refused) for place, given in enumerate(values)]
     try:
         complete = {**complete_params(job.strategy, {}), **dict(zip(job.space.names, axes, strict=True))}
         with remembering(job.bars), room_for_lines(job.room / 4):
-            rule = as_rule(call_strategy(job.strategy, job.bars, complete), len(axes))
+            rule = as_rule(call_strategy(job.strategy, job.bars, complete), n_axes)
             return _compiled(rule, len(job.bars), refused, job.room)
     except TooManyLines:
         raise
@@ -301,17 +326,7 @@ def _compiled(rule: Rule, n_bars: int, refused: list[np.ndarray], room: int) -> 
     """The rule as a program on a stack, its lines below each other."""
     program: list[tuple[int, int]] = []
     columns: list[Lines] = []
-
-    def visit(node: Rule) -> None:
-        if node.does == ABOVE:
-            program.append((ABOVE, len(columns)))
-            columns.extend(node.parts)
-        else:
-            for part in node.parts:
-                visit(part)
-            program.append((node.does, 0))
-
-    visit(rule)
+    _visit(rule, program, columns)
     tables = {lines.rows.ctypes.data: lines.rows for lines in columns}  # one place in memory, one table
     if 8 * n_bars * sum(rows[..., 0].size for rows in tables.values()) > room / 2:
         raise TooManyLines
@@ -327,6 +342,17 @@ def _compiled(rule: Rule, n_bars: int, refused: list[np.ndarray], room: int) -> 
         np.array([_strides(column.rows.shape[:-1]) for column in columns], dtype=np.int64).reshape(len(columns), -1),
         refused,
     )
+
+
+def _visit(node: Rule, program: list[tuple[int, int]], columns: list[Lines]) -> None:
+    """Write the steps of a rule, its parts before itself."""
+    if node.does == ABOVE:
+        program.append((ABOVE, len(columns)))
+        columns.extend(node.parts)
+        return
+    for part in node.parts:
+        _visit(part, program, columns)
+    program.append((node.does, 0))
 
 
 def _strides(shape: tuple[int, ...]) -> list[int]:

@@ -25,7 +25,7 @@ from backgrid._sweep import DONE, Account
 from backgrid.bars import bar_text, check_prices, hash_bars
 from backgrid.engine import complete_given, run_backtest, with_other_columns
 from backgrid.errors import ParameterError, PricesError, did_you_mean, shown
-from backgrid.grid import CHUNK, N_BATCHES, WORK, _check_room, _n_threads
+from backgrid.grid import CHUNK, N_BATCHES, WORK, check_room, n_threads
 from backgrid.indicators import check_window
 from backgrid.ledger import is_kept, record_trials
 from backgrid.metrics import LARGEST_RATIO, ROUNDING, format_metric, format_value
@@ -624,9 +624,9 @@ def _search(
     space, given = read_space(grid), complete_given(settings)
     for name, values in zip(space.names, space.values, strict=True):
         check_axis(function, name, values)
-    wanted, room, bars = read_where(where, space), _check_room(memory, 0, 0), check_prices(prices)
+    wanted, room, bars = read_where(where, space), check_room(memory, 0, 0), check_prices(prices)
     job = Job(with_other_columns(bars, prices), bars.shape[1], function, space, given, ("sharpe",), room)
-    trials = Trials(job, _n_threads())
+    trials = Trials(job, n_threads())
     return Search(trials, metric, wanted, prices, job, trials.account)
 
 

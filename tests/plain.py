@@ -561,3 +561,57 @@ def trade_sums(pnl, returns, bars):
         "win_streak": streak(pnl > 0.0),
         "loss_streak": streak(pnl < 0.0),
     }
+
+
+# ---- sweeps ----------------------------------------------------------------------------------------------------------
+
+
+def word_ranges(line, word=64):
+    """Lowest and highest value of each whole word of bars, NaN for one with a gap; one more word for the rest."""
+    words = [line[start : start + word] for start in range(0, len(line) // word * word, word)]
+    whole = [(min(values), max(values)) if all(v == v for v in values) else (NAN, NAN) for values in words]
+    return [*whole, (NAN, NAN)]
+
+
+def changes_of(positions):
+    """Bars on which the position is another than on the bar before, and the position; flat before the first bar."""
+    before = [0, *positions[:-1]]
+    return [(bar, new) for bar, (old, new) in enumerate(zip(before, positions, strict=True)) if new != old]
+
+
+def stretch(close, first, last, cash_return):
+    """What holding from `first` to `last` goes through; the first bar of all has no return."""
+    own = close[first : last + 1]
+    returns = [close[t] / close[t - 1] - 1.0 if t else 0.0 for t in range(first, last + 1)]
+    return {
+        "high": max(own),
+        "low": min(own),
+        "fall": min(value / max(own[: t + 1]) - 1.0 for t, value in enumerate(own)),
+        **{f"r{power}": math.fsum(r**power for r in returns) for power in (1, 2, 3, 4)},
+        "loss2": math.fsum(min(r - cash_return, 0.0) ** 2 for r in returns),
+    }
+
+
+def odd_bars(kind, seed, n_bars=100):
+    """Bars on which sums and comparisons go wrong where they can: ties, rests, steady growth, spikes, tiny moves."""
+    rng = np.random.default_rng(seed)
+    walk = 100.0 * np.exp(np.cumsum(rng.normal(0.0, 0.03, n_bars)))
+    spikes = np.ones(n_bars)
+    spikes[rng.integers(0, n_bars, 2)] = 10.0 ** rng.choice([-12.0, -6.0, 3.0, 12.0], 2)
+    close = {
+        "walk": walk,
+        "wild": 100.0 * np.exp(np.cumsum(rng.normal(0.0, 1.0, n_bars))),
+        "few whole prices": rng.integers(1, 6, n_bars).astype(float),
+        "whole prices": rng.integers(95, 106, n_bars).astype(float),
+        "steps": np.repeat(rng.integers(1, 9, n_bars), rng.integers(1, 9, n_bars))[:n_bars].astype(float),
+        "constant": np.full(n_bars, rng.choice([100.0, 100.1, 0.1, 1 / 3, 1e-8, 1e8 / 3])),
+        "steady growth": 100.0 * rng.choice([1.1, 1.01, 1.001, 0.99]) ** np.arange(n_bars),
+        "nearly steady growth": 100.0 * 1.001 ** np.arange(n_bars) * np.exp(rng.normal(0.0, 1e-7, n_bars)),
+        "spikes": walk * spikes,
+        "tiny moves": 100.0 * (1.0 + 1e-9 * rng.integers(0, 3, n_bars)),
+        "last digits": 100.0 * (1.0 + 2.3e-16 * rng.integers(0, 3, n_bars)),
+    }[kind]
+    gaps = np.exp(rng.normal(0.0, 0.01, n_bars)) if kind in ("walk", "wild") else 1.0
+    open_ = close * gaps if rng.random() < 0.5 else np.concatenate([close[:1], close[:-1]])
+    columns = {"Open": open_, "High": np.maximum(open_, close), "Low": np.minimum(open_, close), "Close": close}
+    return pd.DataFrame(columns, index=pd.bdate_range("2020-01-01", periods=n_bars, name="Date"))

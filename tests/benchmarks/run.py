@@ -15,10 +15,13 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import calibration
 import numpy as np
 import pandas as pd
+import sweeps
 
 from backgrid import fetch_ohlcv, run_backtest, run_portfolio
+from backgrid.ledger import record_trials
 from backgrid.strategies import calculate_ma_crossover_signals
 
 ROOT = Path(__file__).parents[2]
@@ -132,8 +135,21 @@ def one_report(rounds: int = 5) -> tuple[str, str]:
     return "`backgrid report`, 1,509 bars, a fresh process", f"{median:.1f} s ({ratio:.0f} times `import pandas`)"
 
 
+def one_ledger(rounds: int = 50) -> tuple[str, str]:
+    """A record of new trials, with the disk waited for; off in the other figures."""
+    requests = iter(range(rounds))
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["BACKGRID_LEDGER"] = str(Path(folder) / "ledger.db")
+        record = lambda: record_trials(data="x", strategy="y", request={"of": next(requests)}, n_trials=1, kind="sweep")  # noqa: E731
+        median = statistics.median(seconds(record) for _ in range(rounds))
+        os.environ["BACKGRID_LEDGER"] = "off"
+    return "a new request in the ledger of trials", f"{median * 1e3:.1f} ms"
+
+
 def main() -> None:
-    rows = [import_ratio(), one_backtest(), *beside_peers(), one_portfolio(), one_report()]
+    os.environ["BACKGRID_LEDGER"] = "off"
+    rows = [import_ratio(), one_backtest(), *beside_peers(), one_portfolio(), one_report(), one_ledger()]
+    rows += [*sweeps.rows(), *calibration.rows()]
     where = f"Python {platform.python_version()}, {os.cpu_count()} cores, medians of one `make bench`."
     table = "\n".join(["| what | measured |", "| --- | --- |", *(f"| {what} | {value} |" for what, value in rows)])
     print(f"{table}\n\n{where}")

@@ -183,7 +183,7 @@ def long_series(rounds: int = 5) -> list[tuple[str, str]]:
     """1,770 pairs of windows of 10 minutes to 10 hours, beside one fused loop a pair on as many threads."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from backgrid.grid import _n_threads
+    from backgrid.grid import n_threads
 
     prices, windows = minutes(100_000), list(range(10, 610, 10))
     pairs, close = {"fast_window": windows, "slow_window": windows}, prices.to_numpy(copy=True)
@@ -193,14 +193,14 @@ def long_series(rounds: int = 5) -> list[tuple[str, str]]:
     twin = np.empty((fast.size, 4))
 
     def other() -> None:
-        lines, n_parts = sma(close, np.array(windows)), 4 * _n_threads()
+        lines, n_parts = sma(close, np.array(windows)), 4 * n_threads()
         edges = np.linspace(0, fast.size, n_parts + 1).astype(int)
 
         def part(k: int) -> None:
             span = slice(edges[k], edges[k + 1])
             one_loop(lines, fast[span], slow[span], close, 0.0001, 252.0, twin[span])
 
-        with ThreadPoolExecutor(_n_threads()) as pool:
+        with ThreadPoolExecutor(n_threads()) as pool:
             list(pool.map(part, range(n_parts)))
 
     other()
