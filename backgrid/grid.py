@@ -106,8 +106,9 @@ def run_grid(
     if not callable(function):
         raise ParameterError("a sweep needs a strategy with parameters: a registered name, or a function")
     wanted, given = _check_metrics(metrics), complete_given(settings)
-    room = check_room(memory, count_cells(grid) * len(several or [0]), len(wanted))
+    check_room(memory, count_cells(grid) * len(several or [0]), len(wanted))  # before its values are written out
     space = read_space(grid)
+    room = check_room(memory, space.size * len(several or [0]), len(wanted))
     if several is not None and "symbol" in space.names:
         raise ParameterError("a sweep of several symbols has a column symbol: give the parameter another name")
     for name, values in zip(space.names, space.values, strict=True):

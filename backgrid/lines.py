@@ -78,6 +78,11 @@ class Axis(_Symbol):
     def __init__(self, values: Iterable[Any], place: int, n_axes: int, refused: list[np.ndarray]) -> None:
         self.values, self.place, self.n_axes, self.refused = list(values), place, n_axes, refused
 
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        """What its values are, for a function that asks: only then it meets the comparison that cannot be traced."""
+        return next((type(value) for value in self.values if value is not GONE), float)
+
     def map(self, function: Callable[[Any], Any]) -> "Axis":
         """The function of each value; a ParameterError refuses the combinations with that value."""
         mapped, bad = [], np.zeros(len(self.values), dtype=bool)
@@ -111,7 +116,7 @@ class Axis(_Symbol):
         return Lines(self.numbers()[..., None])
 
     def _with(self, other: Any, function: Callable, swapped: bool) -> Any:
-        if isinstance(other, (int, float, np.number)):
+        if not is_symbol(other) and isinstance(other, (int, float, np.number)):
             return self.map(lambda value: function(other, value) if swapped else function(value, other))
         return self.as_lines()._with(other, function, swapped)
 
@@ -138,7 +143,7 @@ class Lines(_Symbol):
     def _with(self, other: Any, function: Callable, swapped: bool) -> Any:
         if isinstance(other, Rule):
             return NotImplemented
-        if isinstance(other, (int, float)):  # as pandas does it: x ** 2 is a square
+        if not is_symbol(other) and isinstance(other, (int, float)):  # as pandas does it: x ** 2 is a square
             return Lines(function(other, self.rows) if swapped else function(self.rows, other))
         theirs = as_lines(other, self.rows.ndim - 1).rows
         check_room(*np.broadcast_shapes(self.rows.shape, theirs.shape))
@@ -372,10 +377,12 @@ def _key(memory: _Memory, name: str, args: tuple, kwargs: dict) -> tuple | None:
     if sum(isinstance(value, Axis) for value in (*args, *kwargs.values())) > 1:
         return None
     for value in (*args, *kwargs.values()):
-        if isinstance(value, (int, float, np.number)):
-            parts.append((type(value), value))
-        elif isinstance(value, Axis) and value.least_whole > -math.inf:
+        if isinstance(value, Axis):
+            if value.least_whole == -math.inf:
+                return None
             parts.append((Axis, *value.values))
+        elif isinstance(value, (int, float, np.number)):
+            parts.append((type(value), value))
         elif isinstance(value, (pd.Series, pd.DataFrame, np.ndarray)) and (place := _place(memory, value)):
             parts.append((type(value), place))
         else:

@@ -13,6 +13,7 @@ import numpy as np
 from backgrid.errors import ParameterError, did_you_mean, shown
 
 SPARSE = 4  # combinations of the values for each that is a point, from which on points have lines of their own
+MOST = 2**53  # of the ends of a range, either way
 LARGE = 2**20  # a whole number from which on products may leave 64 bits
 OPERATORS: dict[type, Callable] = {
     ast.Lt: operator.lt,
@@ -274,6 +275,8 @@ def sample_grid(
         raise ParameterError(f"ranges must be a dict of parameter to range, got {shown(ranges)}")
     if isinstance(n_points, bool) or not isinstance(n_points, (int, np.integer)) or n_points < 1:
         raise ParameterError(f"n_points must be a whole number of at least 1, got {shown(n_points)}")
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise ParameterError(f"seed must be a whole number of at least 0, got {shown(seed)}")
     random = np.random.default_rng(seed)
     if method == "random":
         shares = random.random((n_points, len(ranges)))
@@ -293,7 +296,7 @@ def _steps(n_dimensions: int) -> np.ndarray:
 
 
 def _rises(span: tuple) -> bool:
-    return -math.inf < span[0] <= span[1] < math.inf
+    return -MOST <= span[0] <= span[1] <= MOST
 
 
 def _picked(name: str, span: Any, shares: np.ndarray) -> Iterator[Any]:

@@ -18,7 +18,7 @@ from backgrid._sweep import AGAIN, CORE, DONE, FEW, REFUSED
 from backgrid.engine import Asked, check_settings, checked_target, market_of, only_where_sized, run_asked
 from backgrid.errors import ParameterError, PricesError, TooFewBarsError, shown
 from backgrid.lines import ABOVE, Axis, Lines, NotTraceable, Rule, TooManyLines, as_rule, remembering, room_for_lines
-from backgrid.metrics import cash_return
+from backgrid.metrics import cash_return, returns_of
 from backgrid.space import Space
 from backgrid.strategies import BUILT_IN, call_strategy, complete_params, function_name
 from backgrid.terms import STOPS, kernel_terms
@@ -89,6 +89,8 @@ class Trials:
         )
         self.core = set(job.metrics) <= set(CORE)
         self.fused = self.core and _can_fuse(self.settings, self.market.close.size)
+        price_returns = returns_of(self.market.close)
+        self.fused = self.fused and price_returns @ price_returns > _sweep.CALM * price_returns.size
         if self.fused:
             self.shift = SHIFT if self.market.close.size >= BLOCKS_FROM else 0
             self.table = _sweep.stretches(self.market.close, self.account.cash_return, self.shift)
@@ -106,10 +108,8 @@ class Trials:
         if not self.core:
             return self._one_by_one(codes)
         few = set(self.job.metrics) <= set(FEW)
-        if self.fused and self.traceable:
-            state, values = self._over_lines(codes, self._fuse_few if few else self._fuse)
-        else:
-            state, values = self._simulate(codes, len(FEW) if few else len(CORE))
+        evaluated = self._if_traced(codes, self._fuse_few if few else self._fuse) if self.fused else None
+        state, values = evaluated or self._simulate(codes, len(FEW) if few else len(CORE))
         known = FEW if few else CORE
         if not np.isfinite(values[:, known.index("total_return")]).all():
             raise PricesError("the account left the range of floats: prices or cash are too large or too small")
@@ -117,7 +117,7 @@ class Trials:
 
     def targets(self, codes: np.ndarray) -> Evaluated:
         """State of combinations, uint8[n], and target positions of those that are done, float64[., n_bars]."""
-        state, targets = self._over_lines(codes, self._positions) if self.traceable else self._called(codes)
+        state, targets = self._if_traced(codes, self._positions) or self._called(codes)
         return state, only_where_sized(targets, self.market.scale)
 
     def returns(self, codes: np.ndarray) -> np.ndarray:
@@ -130,6 +130,15 @@ class Trials:
         return returns
 
     # ---- over lines --------------------------------------------------------------------------------------------------
+
+    def _if_traced(self, codes: np.ndarray, work: Callable[[Traced, np.ndarray], Evaluated]) -> Evaluated | None:
+        """The work on lines; None for a function that has none, which some show with some values only."""
+        if self.traceable:
+            try:
+                return self._over_lines(codes, work)
+            except NotTraceable:
+                self.traceable = False
+        return None
 
     def _over_lines(self, codes: np.ndarray, work: Callable[[Traced, np.ndarray], Evaluated]) -> Evaluated:
         """The work on lines of all combinations of the job, or of as many of these as there is room for."""

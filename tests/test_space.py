@@ -432,3 +432,15 @@ def test_points_are_counted(n_points):
 def test_an_unknown_method_is_refused(method):
     with pytest.raises(ParameterError, match="unknown method .* known: quasi, random"):
         sample_grid(RANGES, 5, method=method)
+
+
+@pytest.mark.parametrize("seed", [-1, "x", 2.5], ids=str)
+def test_what_is_no_seed_is_refused(seed):
+    with pytest.raises(ParameterError, match="seed"):
+        sample_grid(RANGES, 5, seed=seed)
+
+
+@pytest.mark.parametrize("span", [(1, 10**400), (-1e308, 1e308)], ids=["400 digits", "beyond floats"])
+def test_a_range_beyond_floats_is_refused(span):
+    with pytest.raises(ParameterError, match="a: a range is"):
+        sample_grid({"a": span}, 5)
