@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import html
+import importlib
 import os
 import re
 import sys
@@ -524,10 +525,11 @@ def _evaluated(
     trials: Trials, batches: Iterator[np.ndarray], executor: concurrent.futures.Executor | None
 ) -> Iterator[Batch]:
     """The batches as they are finished, with a bar where someone looks on."""
-    from tqdm.auto import tqdm
-
-    job = trials.job
-    with tqdm(total=job.space.size, unit="run", unit_scale=True, delay=1.0, leave=False, disable=not _watched()) as bar:
+    job, watched = trials.job, _watched()
+    tqdm = importlib.import_module(
+        "tqdm.auto" if watched else "tqdm"
+    ).tqdm  # the former warns where there are no widgets
+    with tqdm(total=job.space.size, unit="run", unit_scale=True, delay=1.0, leave=False, disable=not watched) as bar:
         if executor is None:
             for numbers in batches:
                 yield Batch(numbers, *trials.metrics(job.space.codes(numbers)))

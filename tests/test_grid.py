@@ -526,6 +526,7 @@ class Bars(list):
 @pytest.fixture
 def bar(monkeypatch):
     seen = Bars()
+    monkeypatch.setattr("tqdm.tqdm", seen)
     monkeypatch.setattr("tqdm.auto.tqdm", seen)
     monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
     return seen

@@ -140,7 +140,7 @@ def test_plain_papermill_takes_every_parameter_as_a_word(tmp_path):
 def test_papermill_reads_every_parameter_that_is_declared(name):
     read = papermill.inspect_notebook(str(find_template(name)))
     assert {each["inferred_type_name"].replace(", ", " | ") for each in read.values()} <= {
-        *("str", "int", "float", "bool", "str | float | None")
+        *("str", "int", "float", "bool", "str | int", "str | float | None")
     }
     assert read.keys() == read_parameters(find_template(name)).keys()
 
