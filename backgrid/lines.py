@@ -65,6 +65,7 @@ class _Symbol:
     __pandas_priority__ = 10_000
     __array_ufunc__ = None
     __bool__ = __int__ = __float__ = __index__ = __len__ = __iter__ = __array__ = __hash__ = _refuse
+    __str__ = __format__ = _refuse
     __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse
 
 

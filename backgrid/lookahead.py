@@ -114,8 +114,8 @@ class LookaheadReport:
 
     @property
     def clean(self) -> bool:
-        """Whether no check found look-ahead, nor signals that are others when asked for again."""
-        return not any(check.verdict in (LEAK, OTHER) for check in self.checks)
+        """Whether signals were compared, and no check found look-ahead, nor others when asked for again."""
+        return self.n_cuts > 0 and not any(check.verdict in (LEAK, OTHER) for check in self.checks)
 
     @property
     def summary(self) -> str:
@@ -125,6 +125,8 @@ class LookaheadReport:
         for check in self.checks:
             if check.verdict == OTHER:
                 return f"{self.title} {check.remark}."
+        if not self.n_cuts:
+            return f"{self.title} could not be checked: it gives no signals with fewer or changed bars."
         afresh = "" if self.checks[-1].verdict == SAME else "; it was not checked in a fresh process"
         return f"{self.title}: no look-ahead found at {_counted(self.n_cuts, 'cut')} of {self.n_bars:,} bars{afresh}."
 

@@ -98,7 +98,11 @@ USES = {
 
 
 @pytest.mark.parametrize("use", USES.values(), ids=USES)
-@pytest.mark.parametrize("symbol", [Axis([1, 2], 0, 1, []), Lines(np.ones((2, 2))), above(Lines(np.ones((2, 2))), 1.0)])
+@pytest.mark.parametrize(
+    "symbol",
+    [Axis([1, 2], 0, 1, []), Lines(np.ones((2, 2))), above(Lines(np.ones((2, 2))), 1.0)],
+    ids=["axis", "lines", "rule"],
+)
 def test_what_needs_one_number_refuses_an_axis(symbol, use):
     with pytest.raises((TypeError, ValueError)):
         use(symbol)

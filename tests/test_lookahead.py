@@ -948,3 +948,18 @@ def test_word_that_names_no_strategy_is_refused(text, said):
 def test_called_again_comes_first_and_the_fresh_process_last(aapl):
     names = [check.name for check in check_lookahead(here_only(exponential_mean), aapl).checks]
     assert names == [AGAIN, SHORTER, TIMES, SHAKEN, FIRST, FRESH]
+
+
+def test_a_strategy_that_could_not_be_asked_is_not_clean(aapl):
+    """It looks ahead, and refuses whatever is not the whole truth."""
+    last = aapl["Close"].iloc[-1]
+
+    def guarded(prices):
+        if len(prices) < 250 or prices["Close"].iloc[-1] != last:
+            raise ValueError("not these bars")
+        return (prices["Close"].shift(-1) > prices["Close"]).astype(float)
+
+    report = check_lookahead(guarded, aapl)
+    assert report.n_cuts == 0 and not report.clean and "could not be checked" in report.summary
+    with pytest.raises(LookaheadError):
+        report.raise_if_leaky()

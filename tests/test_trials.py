@@ -818,3 +818,16 @@ def test_a_line_is_computed_once_beside_other_columns_too(monkeypatch):
     bars["Note"] = 1
     everything(trials_of(bars, two_means, {"fast": [2, 3, 4, 5], "slow": [6, 7, 8, 9]}))
     assert counts["sma"] <= 12
+
+
+def test_a_parameter_that_is_written_into_text_is_called_for(aapl):
+    """Beyond the combinations that are held to plain calls."""
+
+    def prepared(prices, *, window=3):
+        name = f"mean_{window}"
+        return above(prices["Close"], prices[name] if name in prices else sma(prices["Close"], window))
+
+    bars = plain.random_bars(1, 120)
+    bars["mean_37"] = 100.0
+    made = hold_to_single_runs(bars, prepared, {"window": list(range(2, 100))})
+    assert not made.traceable
