@@ -299,3 +299,18 @@ def drawn_bars(values: np.ndarray, most: int = 2000) -> np.ndarray:
     low = starts + np.where(np.isnan(rows), np.inf, rows).argmin(axis=1)
     high = starts + np.where(np.isnan(rows), -np.inf, rows).argmax(axis=1)
     return np.unique(np.concatenate([[0, n_bars - 1], low, high]))
+
+
+def with_other_columns(bars: pd.DataFrame, prices: pd.DataFrame | pd.Series) -> pd.DataFrame:
+    """The bars, and whatever else stood in the caller's frame for the strategy to use."""
+    if isinstance(prices, pd.Series) or prices.shape[1] == bars.shape[1]:
+        return bars
+    others = prices[[column for column in prices.columns if column not in bars.columns]]
+    return pd.concat([bars, others.set_axis(bars.index)], axis=1)
+
+
+def on_these_bars(labels: pd.Index, index: pd.DatetimeIndex) -> bool:
+    """Whether a Series has the dates of the bars, or no labels but places."""
+    if isinstance(labels, pd.DatetimeIndex):
+        return labels.as_unit("ns").equals(index)
+    return labels.equals(pd.RangeIndex(len(index)))

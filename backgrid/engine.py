@@ -11,7 +11,7 @@ import pandas as pd
 
 from backgrid import _kernels
 from backgrid._kernels import FILL_BAR, FILL_FEE, FILL_PRICE, FILL_UNITS
-from backgrid.bars import bar_text, check_prices, hash_bars
+from backgrid.bars import bar_text, check_prices, hash_bars, on_these_bars, with_other_columns
 from backgrid.errors import ParameterError, PricesError, TooFewBarsError, did_you_mean, shown
 from backgrid.indicators import check_window
 from backgrid.metrics import calculate_metrics, returns_of
@@ -333,14 +333,6 @@ def calculate_returns(
 # ---- what goes in ----------------------------------------------------------------------------------------------------
 
 
-def with_other_columns(bars: pd.DataFrame, prices: pd.DataFrame | pd.Series) -> pd.DataFrame:
-    """The bars, and whatever else stood in the caller's frame for the strategy to use."""
-    if isinstance(prices, pd.Series) or prices.shape[1] == bars.shape[1]:
-        return bars
-    others = prices[[column for column in prices.columns if column not in bars.columns]]
-    return pd.concat([bars, others.set_axis(bars.index)], axis=1)
-
-
 def ask(strategy: Strategy, bars: pd.DataFrame, params: Any, most: float) -> Asked:
     """Name, complete parameters and target positions of whatever was given as a strategy."""
     if not isinstance(strategy, str) and not callable(strategy):
@@ -361,7 +353,7 @@ def checked_target(
     """Target positions as a fresh array with NaN as flat, or an error naming the first offending bar."""
     if isinstance(signals, pd.DataFrame):
         raise ParameterError(f"{name}: target positions must be one column, got a DataFrame")
-    if isinstance(signals, pd.Series) and not _on_these_bars(signals.index, index):
+    if isinstance(signals, pd.Series) and not on_these_bars(signals.index, index):
         raise ParameterError(f"{name}: the index of the target positions is not that of the prices")
     try:
         array = signals.to_numpy() if isinstance(signals, pd.Series) else np.asarray(signals)
@@ -386,13 +378,6 @@ def checked_target(
             "give it more bars or shorter windows"
         )
     return np.clip(target, -most, most) if outside.any() else target
-
-
-def _on_these_bars(labels: pd.Index, index: pd.DatetimeIndex) -> bool:
-    """Whether a Series has the dates of the bars, or no labels but places."""
-    if isinstance(labels, pd.DatetimeIndex):
-        return labels.as_unit("ns").equals(index)
-    return labels.equals(pd.RangeIndex(len(index)))
 
 
 def _floats(array: np.ndarray) -> np.ndarray:

@@ -17,9 +17,9 @@ import numpy as np
 import pandas as pd
 
 from backgrid._sweep import CORE, DONE, REFUSED
-from backgrid.bars import bar_text, check_prices, hash_bars
+from backgrid.bars import bar_text, check_prices, hash_bars, with_other_columns
 from backgrid.checkpoint import Batch, Checkpoint
-from backgrid.engine import complete_given, holding, run_backtest, with_other_columns
+from backgrid.engine import complete_given, holding, run_backtest
 from backgrid.errors import BackgridError, ParameterError, did_you_mean, shown
 from backgrid.fingerprint import fingerprint
 from backgrid.ledger import count_trials, is_kept, record_trials
@@ -280,11 +280,13 @@ class GridResult:
         """The Sharpe ratio of holding; NaN for another metric."""
         if metric != "sharpe":
             return np.nan
-        market, a_year = self._trials.market, self.settings["periods_per_year"]
-        excess = (
-            returns_of(holding(market.open, market.close, self.settings["fill"])) - self._trials.account.cash_return
-        )
-        return METRICS["sharpe"].function(line(excess), a_year)
+        excess = self._holding_returns() - self._trials.account.cash_return
+        return METRICS["sharpe"].function(line(excess), self.settings["periods_per_year"])
+
+    def _holding_returns(self) -> np.ndarray:
+        """Returns of holding, from where the runs could first trade: float64[n_bars - 1]."""
+        market = self._trials.market
+        return returns_of(holding(market.open, market.close, self.settings["fill"]))
 
     def params(self, place: int) -> dict[str, Any]:
         """The parameters of a row, with its symbol where there are several."""
@@ -366,7 +368,7 @@ class GridResult:
             n_bars=market.close.size - 1,
             winner=self.params(place),
             place=place,
-            benchmark=returns_of(holding(market.open, market.close, settings["fill"])),
+            benchmark=self._holding_returns(),
             cash=trials.account.cash_return,
             periods_per_year=settings["periods_per_year"],
             n_trials=self.deflate_by(n_trials),
@@ -473,7 +475,7 @@ def _sweep(
             raise
         partial = True
     if not (state == DONE).any():
-        raise ParameterError(_why_none(job, excluded, state))
+        raise ParameterError(why_none(job, None if excluded.all() else int((state == REFUSED).argmax())))
     done, values = _in_order(found)
     codes = job.space.codes(done)
     metrics = pd.DataFrame(values, index=_index(job.space, codes), columns=list(job.metrics), copy=False)
@@ -638,11 +640,11 @@ def check_room(memory: str | int | None, n: int, n_metrics: int) -> int:
     return most - results
 
 
-def _why_none(job: Job, excluded: np.ndarray, state: np.ndarray) -> str:
-    """Why there is no trial."""
-    if excluded.all():
-        return f"where leaves out all {excluded.size:,} combinations"
-    params = job.space.params(job.space.codes(np.flatnonzero(state == REFUSED)[:1])[0])
+def why_none(job: Job, refused: int | None) -> str:
+    """Why there is no trial: the reason for the first combination that was refused, None where none was tried."""
+    if refused is None:
+        return f"where leaves out all {job.space.size:,} combinations"
+    params = job.space.params(job.space.codes(np.array([refused]))[0])
     try:
         run_backtest(job.bars, job.strategy, params=params, **job.given)
     except BackgridError as error:

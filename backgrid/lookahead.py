@@ -31,7 +31,7 @@ from typing import IO, Any, NamedTuple, TypeAlias
 import numpy as np
 import pandas as pd
 
-from backgrid.bars import bar_text, check_prices
+from backgrid.bars import bar_text, check_prices, on_these_bars, with_other_columns
 from backgrid.errors import BackgridError, LookaheadError, ParameterError, TooFewBarsError, did_you_mean, shown
 from backgrid.strategies import STRATEGIES, call_strategy, complete_params, function_name, get_strategy
 
@@ -304,7 +304,7 @@ class _Asked(NamedTuple):
         signals = _floats(given, name)
         if len(signals) != len(bars):
             raise _WrongLength(f"{name}: need one target position a bar, {len(bars)}, got {len(signals)}", signals)
-        if isinstance(given, pd.Series) and not _on_these_bars(given.index, bars.index):
+        if isinstance(given, pd.Series) and not on_these_bars(given.index, bars.index):
             raise ParameterError(f"{name}: the index of the target positions is not that of the prices")
         return signals
 
@@ -342,11 +342,7 @@ def _ask(strategy: Any, prices: Any, params: Any) -> _Asked:
         )
     function = get_strategy(strategy) if isinstance(strategy, str) else strategy
     complete_params(function, params)
-    bars = check_prices(prices)
-    if isinstance(prices, pd.DataFrame) and prices.shape[1] > bars.shape[1]:
-        others = prices[[column for column in prices.columns if column not in bars.columns]]
-        bars = pd.concat([bars, others.set_axis(bars.index)], axis=1)
-        bars.attrs = {}
+    bars = with_other_columns(check_prices(prices), prices)
     return _Asked(function, bars, dict(params or {}), str(prices.attrs.get("symbol", "")))
 
 
@@ -358,13 +354,6 @@ def _floats(given: Any, name: str) -> np.ndarray:
         return series.to_numpy(np.float64, copy=True) if plain else series.to_numpy(np.float64, na_value=np.nan)
     except (TypeError, ValueError):
         raise ParameterError(f"{name}: target positions must be numbers, one a bar, got {shown(given)}") from None
-
-
-def _on_these_bars(labels: pd.Index, index: pd.DatetimeIndex) -> bool:
-    """Whether a Series has the dates of the bars, or no labels but places."""
-    if isinstance(labels, pd.DatetimeIndex):
-        return labels.as_unit("ns").equals(index)
-    return labels.equals(pd.RangeIndex(len(index)))
 
 
 # ---- where to cut, and what to change --------------------------------------------------------------------------------

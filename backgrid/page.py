@@ -107,7 +107,7 @@ def summary(result: BacktestResult, checked: Any = None, *, n_trials: int = 1) -
 
 
 def verdicts(
-    result: BacktestResult, held: Mapping[str, float], checked: Any = None, n_trials: int = 1
+    result: BacktestResult, held: Mapping[str, float], checked: Any = None, n_trials: int | None = 1
 ) -> list[tuple[str, str]]:
     """What a reader should know before believing: (good, bad or plain, words)."""
     ours, against = result.metrics, result.settings["benchmark"]
@@ -143,8 +143,8 @@ def _lookahead(checked: Any) -> tuple[str, str]:
     return "good", f"no look-ahead found at {checked.n_cuts} cuts{afresh}"
 
 
-def _luck(result: BacktestResult, n_trials: int) -> Iterator[tuple[str, str]]:
-    """The interval of the Sharpe ratio, and what is left of it after so many trials."""
+def _luck(result: BacktestResult, n_trials: int | None) -> Iterator[tuple[str, str]]:
+    """The interval of the Sharpe ratio, and what is left of it after so many trials; None where none is to be told."""
     settings, a_year = result.settings, result.settings["periods_per_year"]
     excess = returns_of(result.equity.to_numpy()) - cash_return(settings["risk_free"], a_year)
     low, high = bootstrap_ci(excess, periods_per_year=a_year)
@@ -153,6 +153,8 @@ def _luck(result: BacktestResult, n_trials: int) -> Iterator[tuple[str, str]]:
     above = low > 0.0
     spread = f"{format_value(low, 'ratio')} to {format_value(high, 'ratio')}"
     yield "good" if above else "plain", f"95 % interval of the Sharpe: {spread}{'' if above else ', 0 is inside'}"
+    if n_trials is None:
+        return
     if n_trials > 1:
         known = {"n_obs": excess.size, "skew": result.metrics["skew"], "kurtosis": result.metrics["kurtosis"]}
         sharpe, chance = result.metrics["sharpe"] / math.sqrt(a_year), 1.0 / (excess.size - 1)

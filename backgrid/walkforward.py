@@ -22,10 +22,10 @@ import pandas as pd
 
 from backgrid._kernels import compiled
 from backgrid._sweep import DONE, Account
-from backgrid.bars import bar_text, check_prices, hash_bars
-from backgrid.engine import complete_given, run_backtest, with_other_columns
+from backgrid.bars import bar_text, check_prices, hash_bars, with_other_columns
+from backgrid.engine import complete_given, run_backtest
 from backgrid.errors import ParameterError, PricesError, did_you_mean, shown
-from backgrid.grid import CHUNK, N_BATCHES, WORK, check_room, n_threads
+from backgrid.grid import CHUNK, N_BATCHES, WORK, check_room, n_threads, why_none
 from backgrid.indicators import check_window
 from backgrid.ledger import is_kept, record_trials
 from backgrid.metrics import LARGEST_RATIO, ROUNDING, format_metric, format_value
@@ -646,7 +646,7 @@ def _choose(
         if refused < 0 and not best.tried.all():
             refused = int(batch[~best.tried][0])
     if not n_tried:
-        raise ParameterError(_why_none(job, refused))
+        raise ParameterError(why_none(job, refused if refused >= 0 else None))
     if is_kept():
         _record(search, told, n_tried, seen.hexdigest())
     return Choice(numbers, n_tried, n_wanted - n_tried, job.space.size - n_wanted)
@@ -729,18 +729,6 @@ def _chunks(job: Job, items: np.ndarray, layout: Layout) -> Iterator[np.ndarray]
     size = 8 * (4 * len(job.bars) + 2 * N_SUMS * layout.offsets.size)
     most = max(min(CHUNK, job.room // (2 * size)), 1)
     return (items[start : start + most] for start in range(0, len(items), most))
-
-
-def _why_none(job: Job, refused: int) -> str:
-    """Why there is no trial."""
-    if refused < 0:
-        return f"where leaves out all {job.space.size:,} combinations"
-    params = job.space.params(job.space.codes(np.array([refused]))[0])
-    try:
-        run_backtest(job.bars, job.strategy, params=params, **job.given)
-    except (ParameterError, PricesError) as error:
-        return f"every combination is refused; the first says: {error}"
-    return f"every combination of {len(job.bars):,} bars from {bar_text(job.bars.index, 0)} on is refused"
 
 
 def _look_up(search: Search, choice: Choice, splits: list[Split]) -> Own:

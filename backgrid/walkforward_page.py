@@ -88,8 +88,7 @@ def _verdicts(
 ) -> list[tuple[str, str]]:
     """What a reader should know before believing: (good, bad or plain, words)."""
     # nothing is to be deflated: what was chosen was chosen by other bars
-    *chips, data = (chip for chip in verdicts(_run(forward), held, checked) if "n_trials" not in chip[1])
-    by_return, by_risk, *others = chips
+    by_return, by_risk, *others, data = verdicts(_run(forward), held, checked, n_trials=None)
     own = [_efficiency(forward), _gains(forward), _stable(forward)]
     if forward.n_flat:
         own.append(("bad", f"flat in {forward.n_flat:,} of {forward.n_folds:,} folds: no trial could be chosen"))
