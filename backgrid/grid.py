@@ -330,7 +330,7 @@ class GridResult:
             Which rows of `metrics`; all of them if not given, which takes 8 bytes a bar and combination.
         """
         chosen = np.arange(self.n_trials) if rows is None else np.asarray(rows)
-        values = self._trials.returns(self.codes[chosen])
+        _, values = self._trials.returns(self.codes[chosen])
         return pd.DataFrame(values.T, index=self._trials.job.bars.index[1:], columns=self.metrics.index[chosen])
 
     def overfit(
@@ -362,9 +362,9 @@ class GridResult:
         market, sizes = trials.market, len(trials.job.bars) * 8
         most = max(min(CHUNK, trials.job.room // (4 * sizes)), 1)
         cut = [self.codes[start : start + most] for start in range(0, self.n_trials, most)]
-        kept = [trials.returns(codes) for codes in cut] if self.n_trials * sizes < trials.job.room / 2 else None
+        kept = [trials.returns(codes)[1] for codes in cut] if self.n_trials * sizes < trials.job.room / 2 else None
         return measure_luck(
-            lambda: iter(kept) if kept else (trials.returns(codes) for codes in cut),
+            lambda: iter(kept) if kept else (trials.returns(codes)[1] for codes in cut),
             n_bars=market.close.size - 1,
             winner=self.params(place),
             place=place,

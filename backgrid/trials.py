@@ -120,9 +120,13 @@ class Trials:
         state, targets = self._if_traced(codes, self._positions) or self._called(codes)
         return state, only_where_sized(targets, self.market.scale)
 
-    def returns(self, codes: np.ndarray) -> np.ndarray:
-        """Returns of combinations that are not refused, net of costs: float64[n, n_bars - 1]."""
-        _, targets = self.targets(codes)
+    def returns(self, codes: np.ndarray) -> Evaluated:
+        """State of combinations, uint8[n], and returns of those that are done, net of costs: float64[., n_bars - 1]."""
+        state, targets = self.targets(codes)
+        return state, self.returns_of(targets)
+
+    def returns_of(self, targets: np.ndarray) -> np.ndarray:
+        """Returns of target positions, net of costs: float64[n, n_bars - 1] of float64[n, n_bars]."""
         returns = np.empty((len(targets), targets.shape[1] - 1))
         self._in_threads(
             lambda part: _sweep.returns_of_each(targets[part], self.market, self.terms, returns[part]), len(targets)

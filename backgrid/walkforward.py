@@ -703,7 +703,8 @@ def _best(search: Search, numbers: np.ndarray, layout: Layout) -> Best:
     n_windows = layout.offsets.size - 1
     best = Best(np.full(n_windows, -np.inf), np.full(n_windows, -1), np.empty(numbers.size, dtype=bool))
     for places in _chunks(search.job, np.arange(numbers.size), layout):
-        best.tried[places], returns = _returns(search.trials, search.job.space.codes(numbers[places]))
+        state, returns = search.trials.returns(search.job.space.codes(numbers[places]))
+        best.tried[places] = state == DONE
         if not len(returns):
             continue
         values = _values(search.metric, _sums(returns, search.account, layout), search.account, to_choose=True)
@@ -714,14 +715,6 @@ def _best(search: Search, numbers: np.ndarray, layout: Layout) -> Best:
         best.values[higher] = highest[higher]
         best.numbers[higher] = numbers[places[best.tried[places]]][row[higher]]
     return best
-
-
-def _returns(trials: Trials, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which combinations are not refused, bool[n], and their returns, float64[., n_bars - 1]."""
-    returns = trials.returns(codes)
-    if len(returns) == len(codes):
-        return np.ones(len(codes), dtype=bool), returns
-    return trials.targets(codes)[0] == DONE, returns
 
 
 def _chunks(job: Job, items: np.ndarray, layout: Layout) -> Iterator[np.ndarray]:
@@ -739,7 +732,8 @@ def _look_up(search: Search, choice: Choice, splits: list[Split]) -> Own:
     targets = [[np.zeros(stop - start) for start, stop in split.test] for split in splits]
     for numbers in _chunks(search.job, np.unique(choice.numbers[choice.numbers >= 0]), layout):
         codes = search.job.space.codes(numbers)
-        lines, found = search.trials.targets(codes)[1], _sums(search.trials.returns(codes), search.account, layout)
+        _, lines = search.trials.targets(codes)
+        found = _sums(search.trials.returns_of(lines), search.account, layout)
         for k in np.flatnonzero(np.isin(choice.numbers, numbers)):
             row = int(np.searchsorted(numbers, choice.numbers[k]))
             targets[k] = [lines[row, start:stop].copy() for start, stop in splits[k].test]

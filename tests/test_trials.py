@@ -630,7 +630,7 @@ def test_returns_are_those_of_single_runs(strategy, terms):
     made = trials_of(bars, strategy, SWEPT[strategy], fees=0.001, n_threads=2, **terms)
     state, _ = everything(made)
     done = all_codes(made)[state == DONE]
-    for code, returns in zip(done, made.returns(all_codes(made)), strict=True):
+    for code, returns in zip(done, made.returns(all_codes(made))[1], strict=True):
         single = run_backtest(bars, strategy, params=made.job.space.params(code), fees=0.001, **terms)
         np.testing.assert_array_equal(returns, single.returns)
 
