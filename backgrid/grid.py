@@ -24,7 +24,7 @@ from backgrid.errors import BackgridError, ParameterError, did_you_mean, shown
 from backgrid.fingerprint import fingerprint
 from backgrid.ledger import count_trials, is_kept, record_trials
 from backgrid.luck import Luck, measure_luck
-from backgrid.metrics import METRICS, format_metric, line, returns_of
+from backgrid.metrics import HIGHER, METRICS, NEITHER, format_metric, line, returns_of
 from backgrid.space import Space, count_cells, read_space, read_where
 from backgrid.strategies import check_axis, function_name, get_strategy
 from backgrid.trials import N_CALLED, Job, Trials
@@ -144,23 +144,45 @@ class Winner(NamedTuple):
     metric: str
     value: float
     n_trials: int
-    neighbours: np.ndarray  # the metric of the combinations one step away in the grid
+    neighbours: np.ndarray  # the metric of the combinations one step away in the grid, or nearest in a sample
     metrics: dict[str, float]
+    sampled: bool = False  # whether these are the nearest in a sample
 
     def __repr__(self) -> str:
         plain = {name: f"{value:.6g}" if isinstance(value, float) else value for name, value in self.params.items()}
-        named = ", ".join(f"{name}={value}" for name, value in plain.items())
-        shown = functools.partial(format_metric, self.metric)
-        text = f"{named}: {self.metric} {shown(self.value)}, the highest of {self.n_trials:,} trials"
+        named = ", ".join(f"{name}={value}" for name, value in plain.items()) or "the defaults"
+        found = f"{named}: {self.metric} {format_metric(self.metric, self.value)}"
+        if self.n_trials == 1:
+            return f"{found}, the only trial"
+        best = "highest" if METRICS[self.metric].better == HIGHER else "lowest"
+        return f"{found}, the {best} of {self.n_trials:,} trials; {self.around}"
+
+    @property
+    def around(self) -> str:
+        """How the neighbours do, in words: those that have the metric."""
         known = self.neighbours[~np.isnan(self.neighbours)]
+        shown = functools.partial(format_metric, self.metric)
         if not known.size:
-            return f"{text}; it has no neighbours in the grid"
-        return f"{text}; its {known.size} neighbours: median {shown(np.median(known))}, lowest {shown(known.min())}"
+            return "it has no neighbours"
+        if known.size == 1:
+            return f"its {name_neighbours(1, self.sampled)}: {shown(known[0])}"
+        least, worst = (np.min, "lowest") if METRICS[self.metric].better == HIGHER else (np.max, "highest")
+        numbers = f"median {shown(np.median(known))}, {worst} {shown(least(known))}"
+        return f"its {name_neighbours(known.size, self.sampled)}: {numbers}"
+
+
+def name_neighbours(number: int, sampled: bool) -> str:
+    """So many neighbours in words: those in a grid, or the nearest in a sample."""
+    if number == 1:
+        return "nearest" if sampled else "only neighbour"
+    return f"{number:,} {'nearest' if sampled else 'neighbours'}"
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class GridResult:
     """What a sweep gives back.
+
+    It can be pickled where its strategy can. No two are equal: compare their `metrics`.
 
     Attributes
     ----------
@@ -178,6 +200,10 @@ class GridResult:
         The arguments of `run_backtest`, as in `BacktestResult.settings`.
     by_symbol : dict of str to GridResult
         The sweep of each symbol, where there are several.
+    trials : Trials or None
+        Bars, strategy and values of the grid, from which `run` and `returns` are made; None for several symbols.
+    codes : ndarray of int64, shape (n_trials, n_parameters)
+        Places of each row's parameters among the values of the grid.
     """
 
     strategy: str
@@ -193,17 +219,38 @@ class GridResult:
     codes: np.ndarray
 
     def best(self, metric: str = "sharpe") -> Winner:
-        """The combination with the highest value of a metric, the first of equals.
+        """The combination with the best value of a metric, the first of equals.
+
+        That is the highest, or the lowest of a cost or risk such as fees_paid, annual_volatility or ulcer_index.
+        Drawdowns, value at risk and losses are negative: their highest is the mildest.
+
+        Parameters
+        ----------
+        metric : str, default "sharpe"
+            One that the sweep has computed.
+
+        Returns
+        -------
+        Winner
+            With the metric of its neighbours: the combinations at most one step away on every parameter. Points of a
+            sample have none such; then these are the nearest, two for each parameter.
 
         Raises
         ------
         ParameterError
-            For a metric that the sweep has not computed, or that is undefined for every combination.
+            For a metric that the sweep has not computed, that is undefined for every combination, or of which neither
+            end is better, such as n_trades.
         """
         values = self._values(metric)
+        if METRICS[metric].better == NEITHER:
+            known = [name for name in self.metrics if METRICS[name].better != NEITHER]
+            raise ParameterError(
+                f"{metric} has no best: neither more nor less of it is better. Sort .metrics by it, or choose by one "
+                f"of: {', '.join(known) or 'none that this sweep has'}"
+            )
         if np.isnan(values).all():
             raise ParameterError(f"{metric} is undefined for all {self.n_trials:,} combinations")
-        place = int(np.nanargmax(values))
+        place = self._best_row(metric)
         return Winner(
             params=self.params(place),
             metric=metric,
@@ -211,12 +258,13 @@ class GridResult:
             n_trials=self.n_trials,
             neighbours=values[self.neighbours(place)],
             metrics={name: float(value) for name, value in self.metrics.iloc[place].items()},
+            sampled=self.sampled,
         )
 
     def heatmap(
         self, metric: str = "sharpe", *, x: str | None = None, y: str | None = None, at: Mapping[str, Any] | None = None
     ) -> "Chart":
-        """A metric over two parameters of the grid as a map, over one as a line; the others are held.
+        """A metric over two parameters as a map, over one as a line; the others are held. Of a sample, its points.
 
         Parameters
         ----------
@@ -225,20 +273,21 @@ class GridResult:
         x, y : str, optional
             The parameters, by default the first that vary; a line is drawn where no second one does.
         at : dict, optional
-            Where other parameters are held; at the values of the winner if not given.
+            Where other parameters are held; at the values of the winner if not given. Those of a sample are not held,
+            since hardly two of its points share a value.
 
         Returns
         -------
         Chart
-            The winner is marked: the highest Sharpe ratio, or `metric` where the sweep has none. What was refused or
-            left out is blank. Sharpe ratios are told apart by that of holding.
+            The winner is marked: the highest Sharpe ratio, or the best of `metric` where the sweep has none. What was
+            refused or left out is blank. Sharpe ratios are told apart by that of holding.
 
         Raises
         ------
         ParameterError
             For a metric, parameter or value that the sweep does not have; where nothing varies; for several symbols.
         """
-        from backgrid.plot import heatmap_chart, profile_chart
+        from backgrid.plot import heatmap_chart, points_chart, profile_chart
 
         values, space, held = self._values(metric), self._trials.job.space, dict(at or {})
         for name in (name for name in (x, y, *held) if name is not None and name not in space.names):
@@ -248,28 +297,46 @@ class GridResult:
         drawn = [name for name in dict.fromkeys((y, x)) if name is not None]
         if not drawn or held.keys() & set(drawn):
             raise ParameterError(f"nothing to draw: x and y must be parameters that at does not hold, {shown(held)}")
-        ranked = "sharpe" if "sharpe" in self.metrics and self.metrics["sharpe"].notna().any() else metric
-        best = self.best(ranked).params
-        fixed = {name: held.get(name, best[name]) for name in space.names if name not in drawn}
-        table, chosen = self._cut(drawn, fixed)
-        table[tuple(self._ranks[chosen][:, space.names.index(name)] for name in drawn)] = values[chosen]
-        labels = [pd.Index(self._sorted(name), name=name) for name in drawn]
-        at_best = all(best[name] == value for name, value in fixed.items())
-        place = tuple(self._sorted(name).index(best[name]) for name in drawn) if at_best else None
+        ranked = self._ranked_by(metric)
+        best = self._best_row(ranked) if ranked else 0
+        scattered = self.sampled and len(drawn) == 2
+        fixed = held if scattered else {**self.params(best), **held}
+        fixed = {name: value for name, value in fixed.items() if name not in drawn}
+        chosen = self._are_at(fixed)
+        marked = ranked is not None and bool(chosen[best])
         told: dict[str, Any] = {"benchmark": self._holding(metric), "fixed": fixed}
+        if scattered:
+            points = pd.DataFrame([self.params(row) for row in np.flatnonzero(chosen)], columns=[x, y])
+            winner = int(chosen[:best].sum()) if marked else None
+            return points_chart(points, values[chosen], metric, winner=winner, **told)
+        columns = [space.names.index(name) for name in drawn]
+        table = np.full([space.shape[k] for k in columns], np.nan)
+        table[tuple(self._ranks[chosen][:, columns].T)] = values[chosen]
+        labels = [pd.Index(self._sorted(name), name=name) for name in drawn]
+        place = tuple(self._ranks[best, columns].tolist()) if marked else None
         if len(drawn) == 1:
             return profile_chart(pd.Series(table, labels[0]), metric, winner=place and place[0], **told)
         return heatmap_chart(pd.DataFrame(table, *labels), metric, winner=place, **told)
 
-    def _cut(self, drawn: list[str], fixed: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-        """An empty table over some parameters, and which trials belong into it: those with these other values."""
+    def _are_at(self, fixed: Mapping[str, Any]) -> np.ndarray:
+        """Which trials have these values: bool[n_trials]."""
         space, chosen = self._trials.job.space, np.ones(self.n_trials, dtype=bool)
         for name, value in fixed.items():
             k = space.names.index(name)
             if value not in space.values[k]:
                 raise ParameterError(f"the grid has no {name} {shown(value)}, it has {shown(space.values[k])}")
             chosen &= self.codes[:, k] == space.values[k].index(value)
-        return np.full([space.shape[space.names.index(name)] for name in drawn], np.nan), chosen
+        return chosen
+
+    def _ranked_by(self, *first: str) -> str | None:
+        """What a winner is the best of: the Sharpe ratio where the sweep has it, else the first that has a best."""
+        names = ("sharpe",) if "sharpe" in self.metrics else (*first, *self.metrics.columns)
+        ranked = (name for name in names if METRICS[name].better != NEITHER and self.metrics[name].notna().any())
+        return next(ranked, None)
+
+    def _best_row(self, metric: str) -> int:
+        """The row of the best value, the first of equals; some value is defined."""
+        return int(np.nanargmax(METRICS[metric].better * self._values(metric)))
 
     def _sorted(self, name: str) -> list[Any]:
         """Values of a parameter in the order of `_ranks`."""
@@ -296,12 +363,31 @@ class GridResult:
         return {"symbol": symbol, **self.by_symbol[symbol].params(place - start)}
 
     def neighbours(self, place: int) -> np.ndarray:
-        """Rows of the combinations that are at most one step away from this one on every axis: int64[n]."""
+        """Rows of the combinations that are at most one step away from this one on every axis: int64[n].
+
+        Points of a sample have none such: then of the nearest, two for each axis, as if all ranges were equally long.
+        """
         if self.by_symbol:
             symbol, start = self._part_of(place)
             return start + self.by_symbol[symbol].neighbours(place - start)
+        if self.sampled:
+            return self._nearest(place)
         apart = np.abs(self._ranks - self._ranks[place])
         return np.flatnonzero(apart.max(axis=1, initial=0) == 1)
+
+    @property
+    def sampled(self) -> bool:
+        """Whether the combinations are points of a sample, hardly two of which share a value."""
+        part = next(iter(self.by_symbol.values()), self)
+        return not part._trials.job.space.is_dense
+
+    def _nearest(self, place: int) -> np.ndarray:
+        """Rows of the nearest points, rising: two for each axis. Words are either the same or a whole range apart."""
+        apart = np.zeros(self.n_trials)
+        for values, codes in zip(self._trials.job.space.values, self.codes.T, strict=True):
+            apart += _distances(values, codes, codes[place]) ** 2
+        apart[place] = -1.0
+        return np.sort(np.argsort(apart, kind="stable")[1 : 1 + 2 * self.codes.shape[1]])
 
     def _part_of(self, place: int) -> tuple[str, int]:
         """Symbol of a row, and the first row of that symbol."""
@@ -426,21 +512,38 @@ class GridResult:
     def _headline(self) -> str:
         left = [f"{self.n_refused:,} refused"] * bool(self.n_refused)
         left += [f"{self.n_excluded:,} excluded"] * bool(self.n_excluded) + ["interrupted"] * self.partial
-        text = f"{self.strategy} {self.symbol}".strip() + f", {self.n_trials:,} trials"
+        text = f"{self.strategy} {self.symbol}".strip() + f", {self.n_trials:,} trial{'s' * (self.n_trials != 1)}"
         text += f" ({', '.join(left)})" if left else ""
-        metric = "sharpe" if "sharpe" in self.metrics else self.metrics.columns[0]
-        return f"{text}; {self.best(metric)}" if self.metrics[metric].notna().any() else text
+        metric = self._ranked_by()
+        return f"{text}; {self.best(metric)}" if metric else text
 
     def _repr_html_(self) -> str:
-        metric = "sharpe" if "sharpe" in self.metrics else self.metrics.columns[0]
-        table = self.metrics.iloc[np.argsort(-self._values(metric), kind="stable")[:MOST_SHOWN]]
+        metric = self._ranked_by()
+        order = np.argsort(-METRICS[metric].better * self._values(metric), kind="stable") if metric else slice(None)
+        table = self.metrics.iloc[order][:MOST_SHOWN]
         rows = table.to_html(float_format=lambda value: f"{value:.4g}", na_rep="n/a", notebook=True)
-        more = f"<p>The best {len(table)} of {self.n_trials:,} by {metric}.</p>" if len(table) < self.n_trials else ""
+        which = (
+            f"best {len(table)} of {self.n_trials:,} by {metric}"
+            if metric
+            else f"first {len(table)} of {self.n_trials:,}"
+        )
+        more = f"<p>The {which}.</p>" if len(table) < self.n_trials else ""
         return f"<p>{html.escape(self._headline())}</p>{rows}{more}"
 
 
 def _sortable(values: list[Any]) -> bool:
     return all(isinstance(value, (int, float)) for value in values) or all(isinstance(value, str) for value in values)
+
+
+def _distances(values: list[Any], codes: np.ndarray, code: int) -> np.ndarray:
+    """How far values are from one of them, as a share of the range of numbers; 0 or 1 for all else."""
+    if all(isinstance(value, (int, float)) for value in values):
+        numbers = np.array(values, dtype=float)
+        with np.errstate(invalid="ignore"):
+            width = np.ptp(numbers)
+        if 0.0 < width < np.inf:
+            return np.abs(numbers[codes] - numbers[code]) / width
+    return (codes != code).astype(float)
 
 
 # ---- how it is done --------------------------------------------------------------------------------------------------

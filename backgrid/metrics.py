@@ -41,6 +41,7 @@ from backgrid.errors import ParameterError, shown
 
 NAN = float("nan")
 LARGEST_RATIO = 1e6  # beyond this a ratio is rounding noise
+HIGHER, LOWER, NEITHER = 1, -1, 0  # what is better of a metric
 ROUNDING = 1e-14  # returns of an account that grows steadily differ by this much and less
 
 
@@ -53,18 +54,19 @@ class Metric(NamedTuple):
     label: str
     unit: str
     formula: str
+    better: int  # HIGHER, LOWER or NEITHER
 
 
 METRICS: dict[str, Metric] = {}
 
 
-def metric(group: str, label: str, unit: str) -> Callable:
+def metric(group: str, label: str, unit: str, better: int = HIGHER) -> Callable:
     """Enter a function in METRICS under its own name; its docstring is the formula that the reports show."""
 
     def enter(function: Callable[..., float]) -> Callable[..., float]:
         arguments = tuple(inspect.signature(function).parameters)
         formula = " ".join((function.__doc__ or "").split())
-        METRICS[function.__name__] = Metric(function, arguments, group, label, unit, formula)
+        METRICS[function.__name__] = Metric(function, arguments, group, label, unit, formula, better)
         return function
 
     return enter
@@ -334,7 +336,7 @@ def annual_return(returns, periods_per_year):
     return returns.mean * periods_per_year
 
 
-@metric("Risk", "Annual volatility", "fraction")
+@metric("Risk", "Annual volatility", "fraction", LOWER)
 def annual_volatility(returns, periods_per_year):
     """std(r, ddof 1) * sqrt(A); per bar."""
     return returns.std * math.sqrt(periods_per_year)
@@ -376,7 +378,7 @@ def max_drawdown(falls):
     return falls.deepest
 
 
-@metric("Risk", "Longest drawdown", "bars")
+@metric("Risk", "Longest drawdown", "bars", LOWER)
 def max_drawdown_duration(falls):
     """most bars in a row with d < 0, unfinished ones included; whole run."""
     return falls.longest
@@ -388,7 +390,7 @@ def avg_drawdown(falls):
     return falls.lowest / falls.n_falls if falls.n_falls else 0.0
 
 
-@metric("Risk", "Ulcer index", "fraction")
+@metric("Risk", "Ulcer index", "fraction", LOWER)
 def ulcer_index(falls, returns):
     """sqrt(sum(d^2) / (n - 1)), n bars of return; per bar."""
     return math.sqrt(falls.square / (returns.n - 1)) if returns.n > 1 else NAN
@@ -407,13 +409,13 @@ def expected_shortfall(sorted_returns):
     return _mean(sorted_returns[:tail])
 
 
-@metric("Risk", "Skew", "ratio")
+@metric("Risk", "Skew", "ratio", NEITHER)
 def skew(returns, bars):
     """mean((r - mean)^3) / std(r, ddof 0)^3; per bar; 0 for a normal distribution."""
     return _moment_ratio(bars.cube, returns, 3)
 
 
-@metric("Risk", "Kurtosis", "ratio")
+@metric("Risk", "Kurtosis", "ratio", NEITHER)
 def kurtosis(returns, bars):
     """mean((r - mean)^4) / std(r, ddof 0)^4; per bar; 3 for a normal distribution."""
     return _moment_ratio(bars.fourth, returns, 4)
@@ -428,19 +430,19 @@ def tail_ratio(sorted_returns):
 # ---- trading ---------------------------------------------------------------------------------------------------------
 
 
-@metric("Trades", "Exposure", "fraction")
+@metric("Trades", "Exposure", "fraction", NEITHER)
 def exposure(positions):
     """share of closes with a position; whole run."""
     return float(np.count_nonzero(positions) / positions.size)
 
 
-@metric("Trades", "Turnover a year", "multiple")
+@metric("Trades", "Turnover a year", "multiple", LOWER)
 def turnover(traded, equity, periods_per_year):
     """sum over fills of traded value / equity at the close before, * A / n; buying and selling both count; per fill."""
     return float(traded.sum()) * periods_per_year / (equity.size - 1) if equity.size > 1 else NAN
 
 
-@metric("Trades", "Trades", "count")
+@metric("Trades", "Trades", "count", NEITHER)
 def n_trades(n_trades):
     """trades opened, one that is still open included; per trade."""
     return int(n_trades)
@@ -482,7 +484,7 @@ def worst_trade(trades):
     return trades.worst + 0.0
 
 
-@metric("Trades", "Average holding", "bars")
+@metric("Trades", "Average holding", "bars", NEITHER)
 def avg_trade_duration(trades):
     """mean of exit bar - entry bar of closed trades; per trade."""
     return trades.mean_bars
@@ -507,7 +509,7 @@ def kelly(trades):
     return share - (1.0 - share) * _ratio(-mean_loss, mean_win)
 
 
-@metric("Trades", "Fees paid", "currency")
+@metric("Trades", "Fees paid", "currency", LOWER)
 def fees_paid(fees):
     """sum of the fees of all fills; whole run."""
     return float(fees.sum())
@@ -528,7 +530,7 @@ def worst_day(sorted_returns):
 # ---- against the benchmark -------------------------------------------------------------------------------------------
 
 
-@metric("Benchmark", "Benchmark return", "fraction")
+@metric("Benchmark", "Benchmark return", "fraction", NEITHER)
 def benchmark_return(bars):
     """product of (1 + b) - 1; whole run."""
     return bars.growth_benchmark - 1.0
@@ -540,7 +542,7 @@ def alpha(excess, benchmark_excess, bars, periods_per_year):
     return (excess.mean - beta(benchmark_excess, bars) * benchmark_excess.mean) * periods_per_year
 
 
-@metric("Benchmark", "Beta", "ratio")
+@metric("Benchmark", "Beta", "ratio", NEITHER)
 def beta(benchmark_excess, bars):
     """cov(e, b's excess) / var(b's excess); per bar; undefined where b does not vary."""
     return _ratio(bars.together, bars.square_benchmark) if benchmark_excess.varies else NAN
@@ -561,19 +563,19 @@ def positive_bars(bars, returns):
     return _share(bars.n_positive, returns.n)
 
 
-@metric("Risk", "Downside deviation", "fraction")
+@metric("Risk", "Downside deviation", "fraction", LOWER)
 def downside_deviation(bars, excess, periods_per_year):
     """sqrt(mean(min(e, 0)^2)) * sqrt(A); per bar, over all bars; 0 without a loss."""
     return _root_mean(bars.square_lost, excess.n) * math.sqrt(periods_per_year)
 
 
-@metric("Risk", "Time under water", "fraction")
+@metric("Risk", "Time under water", "fraction", LOWER)
 def time_under_water(falls, equity):
     """share of closes with d < 0; whole run."""
     return falls.n_below / equity.size
 
 
-@metric("Risk", "Average drawdown length", "bars")
+@metric("Risk", "Average drawdown length", "bars", LOWER)
 def avg_drawdown_duration(falls):
     """mean length of the stretches with d < 0, an unfinished one included; 0 without any; whole run."""
     return falls.n_below / falls.n_falls if falls.n_falls else 0.0
@@ -591,7 +593,7 @@ def ulcer_performance_index(cagr, ulcer_index, risk_free):
     return _ratio(cagr - risk_free, ulcer_index)
 
 
-@metric("Trades", "Largest position", "fraction")
+@metric("Trades", "Largest position", "fraction", NEITHER)
 def max_exposure(positions):
     """max |position| at a close, as a share of the equity; whole run."""
     return float(np.abs(positions).max())
@@ -615,7 +617,7 @@ def payoff_ratio(avg_win, avg_loss):
     return _ratio(avg_win, -avg_loss)
 
 
-@metric("Trades", "Longest holding", "bars")
+@metric("Trades", "Longest holding", "bars", NEITHER)
 def longest_trade(trades):
     """largest exit bar - entry bar of a closed trade; per trade."""
     return trades.longest if trades.n else NAN
@@ -627,7 +629,7 @@ def win_streak(trades):
     return trades.win_streak
 
 
-@metric("Trades", "Losing streak", "count")
+@metric("Trades", "Losing streak", "count", LOWER)
 def loss_streak(trades):
     """most closed trades in a row with pnl < 0, by entry; 0 without any; per trade."""
     return trades.loss_streak
@@ -645,13 +647,13 @@ def excess_cagr(cagr, benchmark_return, returns, periods_per_year):
     return cagr - _annual(1.0 + benchmark_return, returns.n, periods_per_year)
 
 
-@metric("Benchmark", "Tracking error", "fraction")
+@metric("Benchmark", "Tracking error", "fraction", NEITHER)
 def tracking_error(active, periods_per_year):
     """std(r - b, ddof 1) * sqrt(A); per bar."""
     return active.std * math.sqrt(periods_per_year)
 
 
-@metric("Benchmark", "R squared", "ratio")
+@metric("Benchmark", "R squared", "ratio", NEITHER)
 def r_squared(excess, benchmark_excess, bars):
     """cov(e, b's excess)^2 / (var(e) * var(b's excess)); per bar; undefined where e or b does not vary."""
     if not (excess.varies and benchmark_excess.varies):
@@ -671,7 +673,7 @@ def up_capture(bars):
     return _capture(bars.log_up, bars.log_up_benchmark, bars.n_up)
 
 
-@metric("Benchmark", "Down capture", "fraction")
+@metric("Benchmark", "Down capture", "fraction", LOWER)
 def down_capture(bars):
     """geometric mean of r / geometric mean of b, both over the bars with b < 0; per bar; undefined without any."""
     return _capture(bars.log_down, bars.log_down_benchmark, bars.n_down)

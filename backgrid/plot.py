@@ -79,6 +79,7 @@ WIDTH = 9.6  # inches: 920 pixels, the width of a report's figures
 MOST_NAMED = 12  # symbols of one chart; of more, the smaller ones are added up
 MOST_DRAWN = 800  # bars of each line where there are many lines
 MOST_NUMBERED = 12  # rows and columns of a map whose cells show their numbers
+MOST_DOTS = 3000  # of a sample that are drawn
 MOST_CELLS = 100  # rows and columns of a map that are drawn; of more, several are one cell
 SHADES, FAINTEST = 20, 0.14  # of a map, and the opacity of the faintest
 LETTERS = 11  # of a line of text beside the axes
@@ -598,6 +599,59 @@ def profile_chart(
             *([f"In a ring: the winner, {_pairs(best)}: {format_metric(metric, numbers[winner])}."] if best else []),
             *_against(numbers, metric, benchmark, ": the grey line"),
             *_missing(numbers),
+            *([f"Held at {_pairs(fixed)}."] if fixed else []),
+        ]
+    )
+    return chart
+
+
+@_styled
+def points_chart(
+    points: pd.DataFrame,
+    values: np.ndarray,
+    metric: str = "sharpe",
+    *,
+    winner: int | None = None,
+    benchmark: float = math.nan,
+    fixed: Mapping[str, Any] | None = None,
+) -> Chart:
+    """A metric of a sample over two of its parameters, a dot a point, in the colours of `heatmap_chart`.
+
+    Parameters
+    ----------
+    points : DataFrame, shape (n_points, 2)
+        Values of the parameters across and up, under their names.
+    values : ndarray, shape (n_points,)
+        The metric, NaN where it is undefined: no dot. [unit of the metric]
+    metric, benchmark, fixed
+        As in `heatmap_chart`.
+    winner : int, optional
+        Row of the sample's winner.
+    """
+    names = [str(name) for name in points]
+    chart = Chart(figsize=(WIDTH, 5.0))
+    axes = chart.subplots()
+    _margins(chart, bottom=0.55)
+    axes.grid(True, axis="both")
+    places = [_scatter_axis(axis, points[name]) for axis, name in zip((axes.xaxis, axes.yaxis), points, strict=True)]
+    axes.set(xlabel=names[0], ylabel=names[1])
+    axes.yaxis.set_label_coords(0.145, 0.5, blended_transform_factory(chart.dpi_scale_trans, axes.transAxes))
+    step = -(-values.size // MOST_DOTS)
+    shades = _Shades.over(values, deepest=0.95)
+    _dots(axes, *places, np.where(np.arange(values.size) % step, np.nan, values), shades)
+    if winner is not None:
+        _outline(axes, places[1][winner] - 0.5, places[0][winner] - 0.5, ring=True)
+    _scale(chart, axes, shades, metric, benchmark)
+    chart.alt = f"{METRICS[metric].label} by {names[0]} and {names[1]}, as dots"
+    best = {} if winner is None else {name: points[name].iloc[winner] for name in points}
+    undefined = int(np.isnan(values).sum())
+    chart.caption = " ".join(
+        [
+            _ranging(values, metric, shades),
+            *([f"In a ring: the winner, {_pairs(best)}: {format_metric(metric, values[winner])}."] if best else []),
+            *_against(values, metric, benchmark),
+            *([f"One dot in {step:,} is drawn."] if step > 1 else []),
+            *([f"{undefined:,} of {values.size:,} gave no number."] if undefined else []),
             *([f"Held at {_pairs(fixed)}."] if fixed else []),
         ]
     )
@@ -1172,6 +1226,29 @@ def _cells(axes: Axes, values: np.ndarray, shades: "_Shades", *, apart: bool) ->
             path = _rectangles(side & (depths == depth), apart)
             line = {"edgecolor": PAGE, "linewidth": 1.0} if apart else {"linewidth": 0}
             axes.add_patch(PathPatch(path, facecolor=color, alpha=float(depth), **line))
+
+
+def _scatter_axis(axis: Any, column: pd.Series) -> np.ndarray:
+    """Where the values of a parameter lie on an axis, which names them: numbers by size, all else one after the other."""
+    if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
+        axis.set_major_formatter(FuncFormatter(lambda value, _: _plain(value)))
+        return column.to_numpy(dtype=float)
+    places, labels = pd.factorize(column)
+    _place_labels(axis, pd.Index(labels, tupleize_cols=False), offset=0.0)
+    return places.astype(float)
+
+
+def _dots(axes: Axes, across: np.ndarray, up: np.ndarray, values: np.ndarray, shades: "_Shades") -> None:
+    """One line without strokes for each shade, the faintest first, so that what is strong lies above."""
+    orange, depths = shades.of(values)
+    known = np.isfinite(values)
+    size = float(np.clip(120.0 / math.sqrt(max(known.sum(), 1)), 4.0, 11.0))
+    for depth in np.unique(depths[known]):
+        for color, side in ((ACCENT, ~orange), (LOSS, orange)):
+            at = known & side & (depths == depth)
+            if at.any():
+                dots = {"markersize": size, "markeredgecolor": PAGE, "markeredgewidth": 0.5}
+                axes.plot(across[at], up[at], "o", color=color, alpha=float(depth), **dots)
 
 
 def _rectangles(chosen: np.ndarray, apart: bool) -> Path:

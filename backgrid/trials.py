@@ -94,6 +94,8 @@ class Trials:
         if self.fused:
             self.shift = SHIFT if self.market.close.size >= BLOCKS_FROM else 0
             self.table = _sweep.stretches(self.market.close, self.account.cash_return, self.shift)
+            fill = self.market.open if self.settings["fill"] == "next_open" else self.market.close
+            self.deals = _sweep.deals(fill, self.market.close, self.account)
         self.traced: Traced | None = None
         self.traceable = all(_is_axis(values, job.strategy in BUILT_IN) for values in job.space.values)
         if self.traceable and job.space.is_dense:
@@ -179,12 +181,10 @@ class Trials:
         allowed = np.flatnonzero(~traced.refuses(codes))
         rows, told = traced.rows(codes[allowed]), np.empty(allowed.size, dtype=np.uint8)
         values = np.empty((allowed.size, n_metrics))
-        fill = self.market.open if self.settings["fill"] == "next_open" else self.market.close
-        prices = _sweep.Prices(fill, self.market.close)
 
         def sweep(part: slice) -> None:
             lines = (traced.program, rows[part], traced.lines, traced.known, traced.ranges)
-            _sweep.sweep(*lines, prices, self.table, self.shift, self.account, values[part], told[part])
+            _sweep.sweep(*lines, self.deals, self.table, self.shift, self.account, values[part], told[part])
 
         self._in_threads(sweep, allowed.size)
         again = np.flatnonzero(told == AGAIN)
