@@ -55,7 +55,6 @@ def compiled(function: Callable) -> Callable:
         return njit(nogil=True, error_model="numpy")(function)
 
 
-@compiled
 def sma(values, windows):
     """Mean of the last `window` values for each window, NaN before there are that many.
 
@@ -66,18 +65,26 @@ def sma(values, windows):
     The sum of all values so far is kept in two floats, about 106 bits (Knuth's two-sum), and the difference of two such
     sums divided as such: with plain sums two means of a constant price differ in the last bit and cross without cause.
     """
+    means = np.empty((windows.size, values.size))  # by NumPy, which asks for huge pages, as compiled code does not
+    _fill_means(values, windows, means)
+    return means
+
+
+@compiled
+def _fill_means(values, windows, means):
+    """`sma` in place."""
     n_bars = values.size
     high, low = np.zeros(n_bars + 1), np.zeros(n_bars + 1)
     for t in range(n_bars):
         high[t + 1], low[t + 1] = _add(high[t], low[t], values[t], 0.0)
-    means = np.full((windows.size, n_bars), np.nan)
     for k in range(windows.size):
         window = windows[k]
-        for t in range(window, n_bars + 1):
-            total, rest = _two_sum(high[t], -high[t - window])
-            total, rest = _two_sum(total, rest + (low[t] - low[t - window]))
-            means[k, t - 1] = _divide(total, rest, window)
-    return means
+        means[k, : window - 1] = np.nan
+        mean, late, late_low = means[k, window - 1 :], high[window:], low[window:]
+        for t in range(late.size):
+            total, rest = _two_sum(late[t], -high[t])
+            total, rest = _two_sum(total, rest + (late_low[t] - low[t]))
+            mean[t] = _divide(total, rest, window)
 
 
 @compiled

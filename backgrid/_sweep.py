@@ -31,14 +31,19 @@ DE_BRUIJN, TOP_SIX = (
 )  # a bit times this has its place on top
 PLACES = np.argsort([(1 << place) * 0x03F79D71B4CB0A89 % 2**64 >> 58 for place in range(64)])
 LENGTHS = np.array([number.bit_length() for number in range(2**12)], dtype=np.uint8)
-TOGETHER, ENOUGH = 64, 2**12  # combinations, or changes, that are found before they are traded
 HIGH, LOW, FALL, R, R2, R3, R4, LOSS2 = 0, 1, 2, 3, 4, 5, 6, 7  # a record of a stretch, one line of the cache
-CLOSE, BUY, SELL, IN, OUT = 0, 1, 2, 3, 4  # a record of a bar
 LARGEST_RATIO = 1e6  # as in metrics
 ROUNDING = 1e-14  # as in metrics
 STEADY = 0.5  # below this share of r^2 in its variance the sums have lost digits
 CALM = 1e-10  # below this mean of r^2 the rounding of the account shows in its returns
 RUIN = -0.999  # after such a fall what the account kept as a rounding error is none any more
+
+
+class Prices(NamedTuple):
+    """What is charged and earned where, float64[n_bars] each."""
+
+    fill: np.ndarray  # price at which a decision is filled on this bar      [currency]
+    close: np.ndarray  #                                                     [currency]
 
 
 class Account(NamedTuple):
@@ -61,9 +66,11 @@ def known_bars(lines):
     n_lines, n_bars = lines.shape
     known = np.zeros((n_lines, n_bars // WORD + 1), np.uint64)
     for k in range(n_lines):
-        for t in range(n_bars):
-            if lines[k, t] == lines[k, t]:
-                known[k, t // WORD] |= BITS[t % WORD]
+        for word in range(n_bars // WORD + 1):
+            part, found = lines[k, word * WORD : (word + 1) * WORD], NO
+            for place in range(part.size):
+                found |= BITS[place] if part[place] == part[place] else NO
+            known[k, word] = found
     return known
 
 
@@ -144,22 +151,6 @@ def _join(table, level, block, level_a, a, level_b, b):
     table[level, block, LOW] = min(table[level_a, a, LOW], table[level_b, b, LOW])
     for k in range(R, LOSS2 + 1):
         table[level, block, k] = table[level_a, a, k] + table[level_b, b, k]
-
-
-@compiled
-def deals(fill, close, account):
-    """What it means to trade on a bar: float64[n_bars, 8] of float64[n_bars] prices of fills and closes.
-
-    A record holds the close, the prices for who buys and who sells, and the returns of the bar for a long position that
-    is opened and for one that is closed on it. Three are empty: it is one line of the cache.
-    """
-    records = np.zeros((close.size, 8))
-    for t in range(close.size):
-        buy, sell = fill[t] * (1.0 + account.slippage), fill[t] * (1.0 - account.slippage)
-        records[t, CLOSE], records[t, BUY], records[t, SELL] = close[t], buy, sell
-        records[t, IN] = close[t] / (buy * (1.0 + account.fees)) - 1.0
-        records[t, OUT] = sell * (1.0 - account.fees) / close[max(t - 1, 0)] - 1.0
-    return records
 
 
 # ---- from a rule to the bars on which the position changes -----------------------------------------------------------
@@ -336,41 +327,33 @@ class Sums(NamedTuple):
 
 
 @compiled
-def sweep(program, rows, lines, known, ranges, bars, table, shift, account, metrics, state):
+def sweep(program, rows, lines, known, ranges, prices, table, shift, account, metrics, state):
     """Metrics of every combination, in place.
 
     program, lines, known, ranges  as in `evaluate`
     rows     int64[n_combinations, n_columns]
-    bars     float64[n_bars, 8]  `deals`
+    prices   Prices
     table    float64[n_levels, n_blocks + 1, 8]  `stretches` of the closes, in blocks of 2**shift bars
     account  Account
     metrics  float64[n_combinations, 15 or 4]  CORE or FEW, filled
     state    uint8[n_combinations]      DONE, REFUSED or AGAIN, filled
     """
-    n_bars, depth = bars.shape[0], 0
+    n_bars, depth = prices.close.size, 0
     for k in range(program.shape[0]):
         depth += program[k, 0] == ABOVE
     stack = np.zeros((depth, 3, n_bars // WORD + 1), np.uint64)
-    changed, position = np.empty(ENOUGH + n_bars + 2, np.int64), np.empty(ENOUGH + n_bars + 2, np.int64)
-    ends = np.zeros(TOGETHER + 1, np.int64)
-    k = 0
-    while k < rows.shape[0]:
-        n = 0  # two short loops keep the processor on its way better than one long one
-        while n < TOGETHER and k + n < rows.shape[0] and ends[n] < ENOUGH:
-            row, start = rows[k + n], ends[n]
-            if program.shape[0] == 1:
-                compare(lines[row[0]], lines[row[1]], ranges[row[0]], ranges[row[1]], stack[0, 0])
-            else:
-                evaluate(program, row, lines, known, ranges, stack)
-            n_changes = changes_of(stack[0], n_bars, changed[start:], position[start:])
-            empty = n_changes == 0 and not _any_known(program, row, lines, known, ranges, stack)
-            state[k + n], ends[n + 1] = REFUSED if empty else DONE, start + n_changes
-            n += 1
-        for j in range(n):
-            if state[k + j] == DONE:
-                part = slice(ends[j], ends[j + 1])
-                state[k + j] = _trade(changed[part], position[part], bars, table, shift, account, metrics[k + j])
-        k += n
+    bars, positions = np.empty(n_bars + 2, np.int64), np.empty(n_bars + 2, np.int64)
+    for k in range(rows.shape[0]):
+        if program.shape[0] == 1:
+            a, b = rows[k, 0], rows[k, 1]
+            compare(lines[a], lines[b], ranges[a], ranges[b], stack[0, 0])
+        else:
+            evaluate(program, rows[k], lines, known, ranges, stack)
+        n = changes_of(stack[0], n_bars, bars, positions)
+        if n == 0 and not _any_known(program, rows[k], lines, known, ranges, stack):
+            state[k] = REFUSED
+        else:
+            state[k] = _trade(bars, positions, n, prices, table, shift, account, metrics[k])
 
 
 @compiled
@@ -384,59 +367,58 @@ def _any_known(program, rows, lines, known, ranges, stack):
 
 
 @compiled
-def _trade(changed, position, bars, table, shift, account, metrics):
-    """Metrics of one line of changes; AGAIN where it has to be simulated bar by bar.
-
-    The account is all in, so that what is left of it beside a long position is a rounding error.
-    """
-    n_bars, n, lag, cash_return = bars.shape[0], changed.size, account.lag, account.cash_return
-    worth = before = account.cash  # the account after the last fill, and at the close before it
-    n_still, n_held, n_trades, n_closed, n_won = n_bars - 1, 0, 0, 0, 0
-    fees = traded = won = lost = 0.0
+def _trade(bars, positions, n, prices, table, shift, account, metrics):
+    """Metrics of one line of changes; AGAIN where it has to be simulated bar by bar."""
+    close, n_bars = prices.close, prices.close.size
+    money, held, worth = account.cash, 0.0, account.cash
     path = Path(0.0, 0.0, 0.0, 0.0, 0.0, account.cash, 0.0)
-    while n > 0 and changed[n - 1] + lag >= n_bars:
+    since, n_flat, n_held, n_trades, n_closed, n_won = 0, 0, 0, 0, 0, 0
+    spent = entry_fee = won = lost = fees = traded = 0.0
+    while n > 0 and bars[n - 1] + account.lag >= n_bars:
         n -= 1
-    if n > 0 and changed[0] + lag == 0:
+    if n > 0 and bars[0] + account.lag == 0:
         return AGAIN
-    for k in range(n):
-        if position[k] == 0:
-            continue
-        first, stop = changed[k] + lag, changed[k + 1] + lag if k + 1 < n else n_bars
-        is_long, turned, turns = position[k] > 0, k > 0 and position[k - 1] != 0, k + 1 < n and position[k + 1] != 0
-        paid = bars[first, BUY] if is_long else bars[first, SELL]
-        units = worth / (paid * (1.0 + account.fees))
-        entry_fee = account.fees * units * paid
-        units = units if is_long else -units
-        spent = units * paid
-        rest = worth - spent - entry_fee
-        value = rest + units * bars[first, CLOSE]
-        path = _add(path, bars[first, IN] if is_long and not turned else value / before - 1.0, value, cash_return)
-        if not is_long:
-            path = _walk(path, rest, units, bars, first + 1, stop - 1, cash_return)
-        elif shift > 0:
-            path = _hold(path, units, bars, first + 1, stop - 1, table, shift, cash_return)
-        elif stop > first + 1:
-            path = _jump(path, units, table, first + 1, stop - 1)
-        n_trades, n_held, n_still = n_trades + 1, n_held + stop - first, n_still - (stop - first)
-        traded += (worth / before if turned else 1.0) / (1.0 + account.fees)
-        fees += entry_fee
-        worth = before = rest + units * bars[stop - 1, CLOSE]
-        if stop == n_bars:
+    for k in range(n + 1):
+        bar = bars[k] + account.lag if k < n else n_bars
+        worth = money
+        if held == 0.0:
+            n_flat += bar - since - 1
+        else:
+            n_held += bar - since
+            worth = money + held * close[bar - 1]
+            if held > 0.0 and shift == 0:
+                if bar > since + 1:
+                    path = _jump(path, held, table, since + 1, bar - 1)
+            elif held > 0.0:
+                path = _hold(path, held, close, since + 1, bar - 1, table, shift, account.cash_return)
+            else:
+                path = _walk(path, money, held, close, since + 1, bar - 1, account.cash_return)
+        if k == n:
             break
-        paid = bars[stop, SELL] if is_long else bars[stop, BUY]
-        fee = account.fees * abs(units) * paid
-        worth = rest + units * paid - fee
-        if not worth > 0.0:
-            return AGAIN
-        pnl = units * paid - spent - (entry_fee + fee)
-        traded += (1.0 + bars[stop, OUT]) / (1.0 - account.fees) if is_long else abs(units) * paid / before
-        fees += fee
-        n_closed, n_won, won, lost = n_closed + 1, n_won + (pnl > 0.0), won + max(pnl, 0.0), lost + max(-pnl, 0.0)
-        if not turns:
-            path = _add(path, bars[stop, OUT] if is_long else worth / before - 1.0, worth, cash_return)
-            before, n_still = worth, n_still - 1
+        price = prices.fill[bar]
+        if held != 0.0:
+            paid = price * (1.0 - account.slippage) if held > 0.0 else price * (1.0 + account.slippage)
+            fee = account.fees * abs(held) * paid
+            money = money + held * paid - fee
+            fees += fee
+            traded += abs(held) * paid / worth
+            pnl = held * paid - spent - (entry_fee + fee)
+            n_closed += 1
+            n_won += pnl > 0.0
+            won += max(pnl, 0.0)
+            lost += max(-pnl, 0.0)
+        held, since = 0.0, bar
+        if positions[k] != 0 and money > 0.0:
+            paid = price * (1.0 + account.slippage) if positions[k] > 0 else price * (1.0 - account.slippage)
+            held = positions[k] * money / (paid * (1.0 + account.fees))
+            entry_fee, spent = account.fees * abs(held) * paid, held * paid
+            money = money - spent - entry_fee
+            fees += entry_fee
+            traded += abs(held) * paid / worth
+            n_trades += 1
+        path = _add(path, worth, money + held * close[bar], account.cash_return)
     n, mean = n_bars - 1, path.r / (n_bars - 1)
-    square, still_loss = path.r2 - n * mean * mean, min(-cash_return, 0.0)
+    square, flat_loss = path.r2 - n * mean * mean, min(-account.cash_return, 0.0)
     if path.deepest < RUIN or (n_trades > 0 and not (square > STEADY * path.r2 and path.r2 > CALM * n)):
         return AGAIN
     core_metrics(
@@ -447,7 +429,7 @@ def _trade(changed, position, bars, table, shift, account, metrics):
             square,
             path.r3 - 3.0 * mean * path.r2 + 2.0 * n * mean**3,
             path.r4 - 4.0 * mean * path.r3 + 6.0 * mean * mean * path.r2 - 3.0 * n * mean**4,
-            path.loss2 + n_still * still_loss * still_loss,
+            path.loss2 + n_flat * flat_loss * flat_loss,
             n_trades > 0,
             path.deepest,
             n_held,
@@ -466,59 +448,64 @@ def _trade(changed, position, bars, table, shift, account, metrics):
 
 
 @compiled
-def _add(path, r, value, cash_return):
-    """The path with one more bar: its return, and the equity at its close."""
+def _add(path, before, value, cash_return):
+    """The path with one more bar."""
+    r = value / before - 1.0
     square, loss = r * r, min(r - cash_return, 0.0)
-    deepest = value / path.peak - 1.0 if value < path.peak * (1.0 + path.deepest) else path.deepest
+    peak, deepest = max(path.peak, value), path.deepest
+    if value < peak * (1.0 + deepest):
+        deepest = value / peak - 1.0
     return Path(
         path.r + r,
         path.r2 + square,
         path.r3 + square * r,
         path.r4 + square * square,
         path.loss2 + loss * loss,
-        max(path.peak, value),
+        peak,
         deepest,
     )
 
 
 @compiled
-def _walk(path, rest, units, bars, first, last, cash_return):
+def _walk(path, money, held, close, first, last, cash_return):
     """The path with bars first..last, one after the other."""
     for t in range(first, last + 1):
-        value = rest + units * bars[t, CLOSE]
-        path = _add(path, value / (rest + units * bars[t - 1, CLOSE]) - 1.0, value, cash_return)
+        path = _add(path, money + held * close[t - 1], money + held * close[t], cash_return)
     return path
 
 
 @compiled
-def _hold(path, units, bars, first, last, table, shift, cash_return):
-    """The same for a long position: blocks are looked up, the bars beside them walked."""
+def _hold(path, held, close, first, last, table, shift, cash_return):
+    """The same for units that were bought for the whole account: blocks are looked up, the bars beside them walked.
+
+    What is left of the account is a rounding error, so equity goes as the price.
+    """
     low, high = (first + (1 << shift) - 1) >> shift, ((last + 1) >> shift) - 1
     if low > high:
-        return _walk(path, 0.0, units, bars, first, last, cash_return)
-    path = _walk(path, 0.0, units, bars, first, (low << shift) - 1, cash_return)
-    path = _jump(path, units, table, low, high)
-    return _walk(path, 0.0, units, bars, (high + 1) << shift, last, cash_return)
+        return _walk(path, 0.0, held, close, first, last, cash_return)
+    path = _walk(path, 0.0, held, close, first, (low << shift) - 1, cash_return)
+    path = _jump(path, held, table, low, high)
+    return _walk(path, 0.0, held, close, (high + 1) << shift, last, cash_return)
 
 
 @compiled
-def _jump(path, units, table, low, high):
-    """The path with the blocks low..high, for a long position."""
+def _jump(path, held, table, low, high):
+    """The path with the blocks low..high."""
     level = _bit_length(low ^ high)
-    a, b = table[level, low], table[level, high if high > low else table.shape[1] - 1]
-    deepest = min(path.deepest, min(a[FALL], b[FALL]))
-    if b[LOW] < a[HIGH] * (1.0 + deepest):
-        deepest = b[LOW] / a[HIGH] - 1.0
-    lowest = units * min(a[LOW], b[LOW])
-    if lowest < path.peak * (1.0 + deepest):
-        deepest = lowest / path.peak - 1.0
+    a, b = low, high if high > low else table.shape[1] - 1
+    peak, deepest = path.peak, min(path.deepest, min(table[level, a, FALL], table[level, b, FALL]))
+    if table[level, b, LOW] < table[level, a, HIGH] * (1.0 + deepest):
+        deepest = table[level, b, LOW] / table[level, a, HIGH] - 1.0
+    lowest = held * min(table[level, a, LOW], table[level, b, LOW])
+    if lowest < peak * (1.0 + deepest):
+        deepest = lowest / peak - 1.0
     return Path(
-        path.r + (a[R] + b[R]),
-        path.r2 + (a[R2] + b[R2]),
-        path.r3 + (a[R3] + b[R3]),
-        path.r4 + (a[R4] + b[R4]),
-        path.loss2 + (a[LOSS2] + b[LOSS2]),
-        max(path.peak, units * max(a[HIGH], b[HIGH])),
+        path.r + (table[level, a, R] + table[level, b, R]),
+        path.r2 + (table[level, a, R2] + table[level, b, R2]),
+        path.r3 + (table[level, a, R3] + table[level, b, R3]),
+        path.r4 + (table[level, a, R4] + table[level, b, R4]),
+        path.loss2 + (table[level, a, LOSS2] + table[level, b, LOSS2]),
+        max(peak, held * max(table[level, a, HIGH], table[level, b, HIGH])),
         deepest,
     )
 

@@ -29,6 +29,9 @@ N_CALLED = 256  # combinations that are called before they are simulated
 
 Evaluated = tuple[np.ndarray, np.ndarray]
 
+# glibc gives freed memory back, and a sweep pays for every page anew, until it has seen a block of this size go.
+np.empty(31 * 2**20, dtype=np.uint8)
+
 
 class Job(NamedTuple):
     """What is to be tried; it can be pickled where the function can."""
@@ -94,8 +97,6 @@ class Trials:
         if self.fused:
             self.shift = SHIFT if self.market.close.size >= BLOCKS_FROM else 0
             self.table = _sweep.stretches(self.market.close, self.account.cash_return, self.shift)
-            fill = self.market.open if self.settings["fill"] == "next_open" else self.market.close
-            self.deals = _sweep.deals(fill, self.market.close, self.account)
         self.traced: Traced | None = None
         self.traceable = all(_is_axis(values, job.strategy in BUILT_IN) for values in job.space.values)
         if self.traceable and job.space.is_dense:
@@ -181,10 +182,12 @@ class Trials:
         allowed = np.flatnonzero(~traced.refuses(codes))
         rows, told = traced.rows(codes[allowed]), np.empty(allowed.size, dtype=np.uint8)
         values = np.empty((allowed.size, n_metrics))
+        fill = self.market.open if self.settings["fill"] == "next_open" else self.market.close
+        prices = _sweep.Prices(fill, self.market.close)
 
         def sweep(part: slice) -> None:
             lines = (traced.program, rows[part], traced.lines, traced.known, traced.ranges)
-            _sweep.sweep(*lines, self.deals, self.table, self.shift, self.account, values[part], told[part])
+            _sweep.sweep(*lines, prices, self.table, self.shift, self.account, values[part], told[part])
 
         self._in_threads(sweep, allowed.size)
         again = np.flatnonzero(told == AGAIN)
@@ -286,12 +289,20 @@ class Trials:
     def _in_threads(self, work: Callable[[slice], Any], n: int) -> None:
         """The work on 0..n, a part for each thread in turn."""
         n_parts = min(4 * self.n_threads, n) if self.n_threads > 1 else 1
-        parts = [slice(n * k // n_parts, n * (k + 1) // n_parts) for k in range(n_parts)]
-        if len(parts) == 1:
-            work(parts[0])
+        parts = iter([slice(n * k // n_parts, n * (k + 1) // n_parts) for k in range(n_parts)])
+
+        def do_parts() -> None:
+            for part in parts:  # whoever is free takes the next
+                work(part)
+
+        if n_parts <= 1:
+            do_parts()
             return
-        with concurrent.futures.ThreadPoolExecutor(self.n_threads) as pool:
-            list(pool.map(work, parts))
+        with concurrent.futures.ThreadPoolExecutor(self.n_threads - 1) as pool:
+            others = [pool.submit(do_parts) for _ in range(self.n_threads - 1)]
+            do_parts()
+            for other in others:
+                other.result()
 
 
 def _can_fuse(settings: Mapping[str, Any], n_bars: int) -> bool:
