@@ -66,12 +66,12 @@ def sma(values, windows):
     sums divided as such: with plain sums two means of a constant price differ in the last bit and cross without cause.
     """
     means = np.empty((windows.size, values.size))  # by NumPy, which asks for huge pages, as compiled code does not
-    _fill_means(values, windows, means)
+    fill_means(values, windows, means)
     return means
 
 
 @compiled
-def _fill_means(values, windows, means):
+def fill_means(values, windows, means):
     """`sma` in place."""
     n_bars = values.size
     high, low = np.zeros(n_bars + 1), np.zeros(n_bars + 1)

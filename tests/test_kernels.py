@@ -416,7 +416,7 @@ USE_A_KERNEL = """
 import numpy as np
 from backgrid import _kernels
 assert _kernels.sma(np.arange(1.0, 6.0), np.array([2]))[0, 1:].tolist() == [1.5, 2.5, 3.5, 4.5]
-stats = _kernels.sma.stats
+stats = _kernels.fill_means.stats
 print(_kernels.__file__, stats.cache_path, sum(stats.cache_hits.values()), sum(stats.cache_misses.values()), sep="|")
 """
 COMPILED, LOADED = ["0", "1"], ["1", "0"]
