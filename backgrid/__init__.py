@@ -4,6 +4,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from backgrid.bootstrap import bootstrap_ci as bootstrap_ci
+    from backgrid.bootstrap import optimal_block_length as optimal_block_length
     from backgrid.data import fetch_ohlcv as fetch_ohlcv
     from backgrid.engine import calculate_returns as calculate_returns
     from backgrid.engine import run_backtest as run_backtest
@@ -27,13 +29,11 @@ if TYPE_CHECKING:
     from backgrid.models import JobStatus as JobStatus
     from backgrid.models import StrategyType as StrategyType
     from backgrid.overfit import adjust_pvalues as adjust_pvalues
-    from backgrid.overfit import bootstrap_ci as bootstrap_ci
     from backgrid.overfit import deflated_sharpe_ratio as deflated_sharpe_ratio
     from backgrid.overfit import effective_trials as effective_trials
     from backgrid.overfit import expected_maximum_sharpe as expected_maximum_sharpe
     from backgrid.overfit import minimum_backtest_length as minimum_backtest_length
     from backgrid.overfit import minimum_track_record_length as minimum_track_record_length
-    from backgrid.overfit import optimal_block_length as optimal_block_length
     from backgrid.overfit import probabilistic_sharpe_ratio as probabilistic_sharpe_ratio
     from backgrid.overfit import probability_of_backtest_overfitting as probability_of_backtest_overfitting
     from backgrid.overfit import reality_check as reality_check
@@ -54,6 +54,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "bootstrap": ("bootstrap_ci", "optimal_block_length"),
     "data": ("fetch_ohlcv",),
     "engine": ("calculate_returns", "run_backtest"),
     "errors": ("BackgridError", "DataFetchError", "LookaheadError", "ParameterError", "PricesError", "ReportError"),
@@ -63,9 +64,9 @@ _HOMES = {
     "metrics": ("calculate_max_drawdown", "calculate_sharpe_ratio", "calculate_total_return"),
     "models": ("BacktestRequest", "BacktestResponse", "JobStatus", "StrategyType"),
     "overfit": (
-        *("adjust_pvalues", "bootstrap_ci", "deflated_sharpe_ratio", "effective_trials", "expected_maximum_sharpe"),
-        *("minimum_backtest_length", "minimum_track_record_length", "optimal_block_length"),
-        *("probabilistic_sharpe_ratio", "probability_of_backtest_overfitting", "reality_check"),
+        *("adjust_pvalues", "deflated_sharpe_ratio", "effective_trials", "expected_maximum_sharpe"),
+        *("minimum_backtest_length", "minimum_track_record_length", "probabilistic_sharpe_ratio"),
+        *("probability_of_backtest_overfitting", "reality_check"),
     ),
     "portfolio": ("run_portfolio",),
     "report": ("Report", "run_report"),

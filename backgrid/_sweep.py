@@ -357,6 +357,30 @@ def sweep(program, rows, lines, known, ranges, prices, table, shift, account, me
 
 
 @compiled
+def sweep_positions(targets, prices, table, shift, account, metrics, state):
+    """The same of target positions, float64[n_combinations, n_bars]; AGAIN also where one is not -1, 0 or 1."""
+    n_bars = prices.close.size
+    bars, positions = np.empty(n_bars + 2, np.int64), np.empty(n_bars + 2, np.int64)
+    for k in range(targets.shape[0]):
+        n = _changes_of_positions(targets[k], bars, positions)
+        state[k] = _trade(bars, positions, n, prices, table, shift, account, metrics[k]) if n >= 0 else AGAIN
+
+
+@compiled
+def _changes_of_positions(target, bars, positions):
+    """As `changes_of`; -1 for other positions than -1, 0 and 1."""
+    n, before = 0, 0.0
+    for t in range(target.size):
+        if target[t] != before:
+            before = target[t]
+            if before != 0.0 and abs(before) != 1.0:
+                return -1
+            bars[n], positions[n] = t, int(before)
+            n += 1
+    return n
+
+
+@compiled
 def _any_known(program, rows, lines, known, ranges, stack):
     """Evaluate a combination, and say whether its signal is known on any bar."""
     evaluate(program, rows, lines, known, ranges, stack)

@@ -108,7 +108,8 @@ def run(symbol: str, strategy: str, words: tuple, as_json: bool, **fields: Any) 
 def check(strategy: str, symbol: str, words: tuple, **fields: Any) -> None:
     """Check whether STRATEGY looks ahead: a registered name, or path/to/file.py:function.
 
-    Exits 0 if it is clean; 1 if it looks ahead, or gives other signals when it is called again; 2 if it cannot be run.
+    Exits 0 if it is clean; 1 if it looks ahead, or gives other signals when it is called again; 2 if it cannot be run,
+    or if nothing could be compared, as where it refuses fewer bars.
     """
     with errors_as_exit_codes():
         from backgrid.data import fetch_ohlcv
@@ -123,7 +124,7 @@ def check(strategy: str, symbol: str, words: tuple, **fields: Any) -> None:
             said = str(error) if isinstance(error, BackgridError) else f"{strategy} failed with {describe_error(error)}"
             raise ParameterError(said) from error
         click.echo(found)
-        sys.exit(0 if found.clean else 1)
+        sys.exit(0 if found.clean else 1 if found.conclusive else 2)
 
 
 @main.command()

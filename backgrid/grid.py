@@ -1,43 +1,35 @@
 """Sweeps: one strategy with every combination of parameters, never a winner without the number of trials."""
 
 import concurrent.futures
-import copy
 import dataclasses
 import functools
-import hashlib
 import html
-import importlib
 import os
-import re
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from backgrid._sweep import CORE, DONE, REFUSED
-from backgrid.bars import bar_text, check_prices, hash_bars, with_other_columns
+from backgrid.bars import hash_bars
 from backgrid.checkpoint import Batch, Checkpoint
-from backgrid.engine import complete_given, holding, run_backtest
+from backgrid.engine import holding, run_backtest
 from backgrid.errors import BackgridError, ParameterError, did_you_mean, shown
-from backgrid.fingerprint import fingerprint
-from backgrid.ledger import count_trials, is_kept, record_trials
+from backgrid.ledger import count_trials, is_kept
 from backgrid.luck import Luck, measure_luck
 from backgrid.metrics import HIGHER, METRICS, NEITHER, format_metric, line, returns_of
-from backgrid.space import Space, count_cells, read_space, read_where
-from backgrid.strategies import check_axis, function_name, get_strategy
-from backgrid.trials import N_CALLED, Job, Trials
+from backgrid.overfit import check_draws, check_n_blocks
+from backgrid.search import Asked, identify, n_threads, note, read_search, symbol_of, try_all, why_none
+from backgrid.space import Space
+from backgrid.strategies import function_name
+from backgrid.trials import Job, Trials
 
 if TYPE_CHECKING:
     from backgrid.plot import Chart
     from backgrid.result import BacktestResult
 
-MEMORY = "1GB"
 DEFAULT_METRICS = tuple(name for name in METRICS if name in CORE)
-UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
-WORK = 2**27  # bars of all combinations of a batch: a second of one core, or less
-N_BATCHES = 16  # at least, where an executor shares them among its workers
 UNTRIED = 255  # state of a combination that was not reached
 MOST_SHOWN = 10
 CHUNK = 512  # trials whose returns are looked at together
@@ -81,7 +73,8 @@ def run_grid(
     executor : concurrent.futures.Executor, optional
         Where batches are evaluated, such as a process pool or a Dask client's; threads of this process if not given.
     checkpoint : path, optional
-        A file to which finished batches are added; the same sweep goes on from there. Not with several symbols.
+        A file to which finished batches are added; the same sweep goes on from there, one of an edited strategy does
+        not. Not with several symbols, nor for a strategy that holds what has no content to compare, such as a lock.
     **settings
         The other arguments of `run_backtest`: fill, fees, slippage ...
 
@@ -101,28 +94,14 @@ def run_grid(
     several = prices if isinstance(prices, Mapping) else None
     if several is not None and (not several or checkpoint is not None):
         raise ParameterError("prices: the dict is empty" if not several else "a checkpoint is of one symbol only")
-    if executor is not None and not isinstance(executor, concurrent.futures.Executor):
-        raise ParameterError(f"executor must be a concurrent.futures.Executor, got {shown(executor)}")
-    function = get_strategy(strategy) if isinstance(strategy, str) else strategy
-    if not callable(function):
-        raise ParameterError("a sweep needs a strategy with parameters: a registered name, or a function")
-    wanted, given = _check_metrics(metrics), complete_given(settings)
-    check_room(memory, count_cells(grid) * len(several or [0]), len(wanted))  # before its values are written out
-    space = read_space(grid)
-    room = check_room(memory, space.size * len(several or [0]), len(wanted))
-    if several is not None and "symbol" in space.names:
+    n_results = 1 if several is None else len(several)
+    asked = read_search(strategy, grid, where, settings, _check_metrics(metrics), memory, executor, n_results=n_results)
+    if several is not None and "symbol" in asked.space.names:
         raise ParameterError("a sweep of several symbols has a column symbol: give the parameter another name")
-    for name, values in zip(space.names, space.values, strict=True):
-        check_axis(function, name, values)
-    chosen = read_where(where, space)
     parts: dict[str, GridResult] = {}
     for symbol, own in (several or {"": prices}).items():
         try:
-            bars = check_prices(own)
-            facts = {**copy.deepcopy(own.attrs), **({"symbol": symbol} if symbol else {})}
-            job = Job(with_other_columns(bars, own), bars.shape[1], function, space, given, wanted, room, facts)
-            kept = None if checkpoint is None else Checkpoint(checkpoint, fingerprint(job, where))
-            parts[symbol] = _sweep(job, chosen, executor, kept)
+            parts[symbol] = _sweep(asked.on(own, {"symbol": symbol} if symbol else {}), asked, checkpoint)
         except BackgridError as error:
             if not symbol:
                 raise
@@ -131,7 +110,6 @@ def run_grid(
             if not parts:
                 raise
             return _joined(parts, partial=True)
-        _record(parts[symbol])
         if parts[symbol].partial:
             break
     return parts[""] if several is None else _joined(parts)
@@ -306,7 +284,7 @@ class GridResult:
         marked = ranked is not None and bool(chosen[best])
         told: dict[str, Any] = {"benchmark": self._holding(metric), "fixed": fixed}
         if scattered:
-            points = pd.DataFrame([self.params(row) for row in np.flatnonzero(chosen)], columns=[x, y])
+            points = pd.DataFrame([self.params(row) for row in np.flatnonzero(chosen).tolist()], columns=[x, y])
             winner = int(chosen[:best].sum()) if marked else None
             return points_chart(points, values[chosen], metric, winner=winner, **told)
         columns = [space.names.index(name) for name in drawn]
@@ -443,24 +421,28 @@ class GridResult:
         ParameterError
             For an argument out of its bounds; for several symbols; where no Sharpe ratio is defined.
         """
+        check_n_blocks(n_blocks)
+        check_draws(n_boot, seed)
+        counted = self.deflate_by(n_trials)
         trials, settings = self._trials, self.settings
         place = int(np.nanargmax(self._sharpes()))
-        market, sizes = trials.market, len(trials.job.bars) * 8
-        most = max(min(CHUNK, trials.job.room // (4 * sizes)), 1)
+        size, room = len(trials.job.bars) * 8, trials.job.room - (trials.traced.lines.nbytes if trials.traced else 0)
+        most = max(min(CHUNK, room // (16 * size)), 1)  # there are four copies of them
         cut = [self.codes[start : start + most] for start in range(0, self.n_trials, most)]
-        kept = [trials.returns(codes)[1] for codes in cut] if self.n_trials * sizes < trials.job.room / 2 else None
+        kept = [trials.returns(codes)[1] for codes in cut] if self.n_trials * size <= room / 4 else None
         return measure_luck(
-            lambda: iter(kept) if kept else (trials.returns(codes)[1] for codes in cut),
-            n_bars=market.close.size - 1,
+            lambda: kept or (trials.returns(codes)[1] for codes in cut),
+            n_bars=trials.market.close.size - 1,
             winner=self.params(place),
             place=place,
             benchmark=self._holding_returns(),
             cash=trials.account.cash_return,
             periods_per_year=settings["periods_per_year"],
-            n_trials=self.deflate_by(n_trials),
+            n_trials=counted,
             n_blocks=n_blocks,
             n_boot=n_boot,
             seed=seed,
+            memory=room / 2,
         )
 
     def _sharpes(self) -> np.ndarray:
@@ -521,7 +503,7 @@ class GridResult:
         metric = self._ranked_by()
         order = np.argsort(-METRICS[metric].better * self._values(metric), kind="stable") if metric else slice(None)
         table = self.metrics.iloc[order][:MOST_SHOWN]
-        rows = table.to_html(float_format=lambda value: f"{value:.4g}", na_rep="n/a", notebook=True)
+        rows = table.to_html(float_format=lambda value: f"{value:.4g}", na_rep="n/a", sparsify=False, notebook=True)
         which = (
             f"best {len(table)} of {self.n_trials:,} by {metric}"
             if metric
@@ -549,26 +531,40 @@ def _distances(values: list[Any], codes: np.ndarray, code: int) -> np.ndarray:
 # ---- how it is done --------------------------------------------------------------------------------------------------
 
 
-def evaluate(job: Job, numbers: np.ndarray) -> Batch:
-    """What an executor's worker does with some combinations of a job."""
-    return Batch(numbers, *Trials(job).metrics(job.space.codes(numbers)))
+def evaluate(trials: Trials, numbers: np.ndarray) -> Batch:
+    """The metrics of some combinations."""
+    return Batch(numbers, *trials.metrics(trials.job.space.codes(numbers)))
 
 
-def _sweep(
-    job: Job,
-    chosen: Callable[[np.ndarray], np.ndarray],
-    executor: concurrent.futures.Executor | None,
-    kept: Checkpoint | None,
-) -> GridResult:
-    """The sweep of one symbol."""
-    n, trials = job.space.size, Trials(job, n_threads())
-    state, excluded = np.full(n, UNTRIED, dtype=np.uint8), np.zeros(n, dtype=bool)
-    found = list(kept.batches()) if kept else []
+def _sweep(job: Job, asked: Asked, checkpoint: str | os.PathLike | None) -> GridResult:
+    """The sweep of one symbol, noted in the ledger."""
+    kept = identity = None
+    if checkpoint is not None or is_kept():
+        identity = identify(job, asked.where, must=checkpoint is not None)
+        if checkpoint is not None:
+            kept = Checkpoint(checkpoint, f"{identity.request} {' '.join(job.metrics)}")
+    trials = Trials(job, n_threads())
+    result = _result(trials, *_tried(trials, asked, kept))
+    if identity:
+        kind = "sweep" if job.space.points is None else "search"
+        note(identity, job, asked.where, result.settings, result.n_trials, kind)
+    return result
+
+
+def _tried(trials: Trials, asked: Asked, kept: Checkpoint | None) -> tuple[list[Batch], np.ndarray, np.ndarray, bool]:
+    """Batches of what was tried; of all combinations the state, and whether `where` leaves them out; if it was cut."""
+    space, found = trials.job.space, list(kept.batches()) if kept else []
+    state, excluded = np.full(space.size, UNTRIED, dtype=np.uint8), np.zeros(space.size, dtype=bool)
     for batch in found:
         state[batch.numbers] = batch.state
-    partial = False
+
+    def left(numbers: np.ndarray) -> np.ndarray:
+        wanted = asked.chosen(space.codes(numbers))
+        excluded[numbers] = ~wanted
+        return numbers[wanted & (state[numbers] == UNTRIED)]
+
     try:
-        for batch in _evaluated(trials, _batches(trials, state, chosen, excluded, bool(executor)), executor):
+        for _, batch in try_all(trials, left, evaluate, asked.executor):
             found.append(batch)
             state[batch.numbers] = batch.state
             if kept:
@@ -576,7 +572,13 @@ def _sweep(
     except KeyboardInterrupt:
         if not (state == DONE).any():
             raise
-        partial = True
+        return found, state, excluded, True
+    return found, state, excluded, False
+
+
+def _result(trials: Trials, found: list[Batch], state: np.ndarray, excluded: np.ndarray, partial: bool) -> GridResult:
+    """What was tried as a table."""
+    job = trials.job
     if not (state == DONE).any():
         raise ParameterError(why_none(job, None if excluded.all() else int((state == REFUSED).argmax())))
     done, values = _in_order(found)
@@ -587,7 +589,7 @@ def _sweep(
             metrics.isetitem(place, values[:, place].astype(np.int64))
     return GridResult(
         strategy=function_name(job.strategy),
-        symbol=str(job.facts.get("symbol", "")),
+        symbol=symbol_of(job),
         metrics=metrics,
         n_trials=int(done.size),
         n_refused=int((state == REFUSED).sum()),
@@ -600,22 +602,6 @@ def _sweep(
     )
 
 
-def _batches(
-    trials: Trials, state: np.ndarray, chosen: Callable, excluded: np.ndarray, shared: bool
-) -> Iterator[np.ndarray]:
-    """Numbers of the combinations still to be tried, in batches of a second or less; notes those that are excluded."""
-    job, n = trials.job, trials.job.space.size
-    most = max(WORK // len(job.bars), 1) if trials.fused and trials.traceable else N_CALLED
-    most = min(most, max(-(-n // N_BATCHES), 1)) if shared else most
-    for start in range(0, n, most):
-        numbers = np.arange(start, min(start + most, n))
-        wanted = chosen(job.space.codes(numbers))
-        excluded[numbers] = ~wanted
-        numbers = numbers[wanted & (state[numbers] == UNTRIED)]
-        if numbers.size:
-            yield numbers
-
-
 def _in_order(batches: list[Batch]) -> tuple[np.ndarray, np.ndarray]:
     """Numbers of the combinations that are done, rising, and their metrics."""
     numbers = np.concatenate([batch.numbers[batch.state == DONE] for batch in batches])
@@ -624,40 +610,6 @@ def _in_order(batches: list[Batch]) -> tuple[np.ndarray, np.ndarray]:
         return numbers, values
     order = np.argsort(numbers)
     return numbers[order], values[order]
-
-
-def _evaluated(
-    trials: Trials, batches: Iterator[np.ndarray], executor: concurrent.futures.Executor | None
-) -> Iterator[Batch]:
-    """The batches as they are finished, with a bar where someone looks on."""
-    job, watched = trials.job, _watched()
-    tqdm = importlib.import_module(
-        "tqdm.auto" if watched else "tqdm"
-    ).tqdm  # the former warns where there are no widgets
-    with tqdm(total=job.space.size, unit="run", unit_scale=True, delay=1.0, leave=False, disable=not watched) as bar:
-        if executor is None:
-            for numbers in batches:
-                yield Batch(numbers, *trials.metrics(job.space.codes(numbers)))
-                bar.update(int(numbers[-1]) + 1 - bar.n)
-            return
-        futures = [executor.submit(evaluate, job, numbers) for numbers in batches]
-        try:
-            for future in futures:
-                batch = future.result()
-                yield batch
-                bar.update(batch.numbers.size)
-        finally:
-            for future in futures:
-                future.cancel()
-
-
-def _watched() -> bool:
-    """Whether a person sees the bar: in a terminal, or in a notebook that a Jupyter server has opened."""
-    return sys.stderr.isatty() or "JPY_SESSION_NAME" in os.environ
-
-
-def n_threads() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _index(space: Space, codes: np.ndarray) -> pd.Index:
@@ -671,27 +623,6 @@ def _index(space: Space, codes: np.ndarray) -> pd.Index:
         codes=list(codes.T),
         names=space.names,
         verify_integrity=False,
-    )
-
-
-def _record(part: GridResult) -> None:
-    """Note in the ledger what was tried."""
-    if not is_kept():
-        return
-    job = part.trials.job  # type: ignore[union-attr]
-    record_trials(
-        data=hash_bars(job.prices),
-        strategy=part.strategy,
-        request={
-            "values": {
-                name: list(map(repr, values)) for name, values in zip(job.space.names, job.space.values, strict=True)
-            },
-            "tried": hashlib.sha256(part.codes.tobytes()).hexdigest(),
-            "settings": part.settings,
-        },
-        n_trials=part.n_trials,
-        kind="sweep" if job.space.points is None else "search",
-        symbol=part.symbol,
     )
 
 
@@ -725,31 +656,3 @@ def _check_metrics(metrics: Sequence[str] | None) -> tuple[str, ...]:
         if name not in METRICS:
             raise ParameterError(f"unknown metric {shown(name)}{did_you_mean(str(name)[:40], METRICS)}")
     return tuple(dict.fromkeys(metrics))
-
-
-def check_room(memory: str | int | None, n: int, n_metrics: int) -> int:
-    """What is left of the memory when the results are in it. [bytes]"""
-    asked = MEMORY if memory is None else memory
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]?)i?B?\s*", str(asked), re.IGNORECASE)
-    if isinstance(asked, bool) or not isinstance(asked, (str, int, np.integer)) or not found:
-        raise ParameterError(f"memory must be a size such as '500MB', got {shown(memory)}")
-    most = int(float(found[1]) * UNITS[found[2].upper()])
-    results = n * (16 * n_metrics + 24)  # as they come, and as a frame with its index
-    if results > 0.75 * most:
-        raise ParameterError(
-            f"{n:,} combinations with {n_metrics} metrics need {results / 10**6:,.0f} MB for their results alone, and "
-            f"memory is {asked}: give more of it, fewer values, or fewer metrics"
-        )
-    return most - results
-
-
-def why_none(job: Job, refused: int | None) -> str:
-    """Why there is no trial: the reason for the first combination that was refused, None where none was tried."""
-    if refused is None:
-        return f"where leaves out all {job.space.size:,} combinations"
-    params = job.space.params(job.space.codes(np.array([refused]))[0])
-    try:
-        run_backtest(job.bars, job.strategy, params=params, **job.given)
-    except BackgridError as error:
-        return f"every combination is refused; the first says: {error}"
-    return f"every combination of {len(job.bars):,} bars from {bar_text(job.bars.index, 0)} on is refused"

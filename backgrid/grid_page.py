@@ -3,7 +3,6 @@
 All else, equity to provenance, `backgrid.page` makes of the winner's result.
 """
 
-import html
 import itertools
 import math
 import re
@@ -15,10 +14,21 @@ import numpy as np
 
 from backgrid.bars import bar_text
 from backgrid.errors import ParameterError, shown
-from backgrid.grid import GridResult
+from backgrid.grid import GridResult, name_neighbours
 from backgrid.luck import Luck
 from backgrid.metrics import METRICS, format_metric, format_value
-from backgrid.page import HEADLINE, Html, asked_for, benchmark_metrics, html_table, verdicts
+from backgrid.page import (
+    HOLDS,
+    Chip,
+    Html,
+    asked_for,
+    benchmark_metrics,
+    deflated_chip,
+    head,
+    html_table,
+    interval_chip,
+    verdicts,
+)
 from backgrid.result import BacktestResult
 from backgrid.space import Space, read_space, read_where
 from backgrid.strategies import check_axis, describe_strategy, get_strategy
@@ -32,7 +42,7 @@ EXAMPLE = "'fast_window 5:60:5, slow_window 20|50|200'"
 MOST_COMBINATIONS = 1_000_000  # of a report; beyond it the cross-validation takes many minutes
 MOST_MAPS = 6
 MOST_NEIGHBOURS = 26  # of a combination of three parameters
-HOLDS, BEATS, COIN = 0.95, 0.05, 0.5  # deflated Sharpe that holds, p-value that beats, PBO of no skill
+BEATS, COIN = 0.05, 0.5  # p-value that beats, PBO of no skill
 SHOWN = ("sharpe", "cagr", "max_drawdown", "n_trades")
 
 
@@ -140,29 +150,25 @@ def summary(sweep: GridResult, luck: Luck, result: BacktestResult, checked: Any 
 
     `checked` is the LookaheadReport of the winner, None where there is none.
     """
-    held, against, index = benchmark_metrics(result), result.settings["benchmark"], result.equity.index
+    held, index = benchmark_metrics(result), result.equity.index
     title, _ = describe_strategy(result.strategy, result.params, result.symbol or "the asset")
-    title = f"{title} on {result.symbol or 'these prices'}, {_best_of(sweep).removesuffix(' trials')}"
-    span = [f"<span class='date'>{bar_text(index, at)}</span>" for at in (0, len(index) - 1)]
-    cards = ""
-    for name in HEADLINE:
-        beside = f"{against} {format_metric(name, held[name])}" if name in held else ""
-        number = f"{format_metric(name, result.metrics[name])}<small>{html.escape(beside)}</small>"
-        cards += f"<div class='card'><dt>{html.escape(METRICS[name].label)}</dt><dd>{number}</dd></div>"
-    *chips, data = verdicts(result, held, checked, round(luck.n_trials))
-    told = [*chips, *luck_verdicts(sweep, luck), data]
-    listed = "".join(f"<li class='{kind}'>{html.escape(text)}</li>" for kind, text in told)
-    return Html(
-        f"<header class='summary'><h1>{html.escape(title)}</h1>"
-        f"<p class='span'>{span[0]} to {span[1]}, {len(index):,} bars</p>"
-        f"<p class='lead'>{html.escape(_lead(sweep, luck, result, held))}</p>"
-        f"<ul class='chips' aria-label='Verdicts'>{listed}</ul><dl class='cards'>{cards}</dl></header>"
+    return head(
+        result,
+        held,
+        title=f"{title} on {result.symbol or 'these prices'}, {_best_of(sweep)}",
+        span=f"{bar_text(index, 0)} to {bar_text(index, len(index) - 1)}, {len(index):,} bars",
+        lead=_lead(sweep, luck, result, held),
+        chips=verdicts(result, held, checked, own=luck_verdicts(sweep, luck)),
     )
 
 
-def luck_verdicts(sweep: GridResult, luck: Luck) -> list[tuple[str, str]]:
-    """What speaks for skill and what for luck, the deflated Sharpe ratio apart: (good, bad or plain, words)."""
-    chips = []
+def luck_verdicts(sweep: GridResult, luck: Luck) -> list[Chip]:
+    """What speaks for skill and what for luck."""
+    chips = [deflated_chip(luck.dsr_sampling, luck.n_trials), interval_chip(*luck.interval, luck.n_trials)]
+    if luck.n_trials > 1 and math.isfinite(luck.timing):
+        timing, beta = format_value(luck.timing, "ratio"), format_value(luck.beta, "ratio")
+        said = f"timing only, without {beta} of holding: Sharpe {timing}, deflated {luck.dsr_timing:.2f}"
+        chips.append(("good" if luck.dsr_timing > HOLDS else "bad", said))
     if luck.overfitting:
         kind = "bad" if luck.pbo >= COIN else "plain"
         chips.append((kind, f"probability of overfitting {luck.pbo:.2f}, without skill near {COIN:.2f}"))
@@ -170,12 +176,12 @@ def luck_verdicts(sweep: GridResult, luck: Luck) -> list[tuple[str, str]]:
     told = [f"{'beats' if p <= BEATS else 'is not shown to beat'} {name} (p {p:.3f})" for name, p in tests.items()]
     kind = "good" if max(tests.values()) <= BEATS else "bad"
     chips.append((kind, f"reality check of all trials: the best {' and '.join(told)}"))
-    around = sweep.best().neighbours
-    known = around[np.isfinite(around)]
+    winner = sweep.best()
+    known = winner.neighbours[np.isfinite(winner.neighbours)]
     if known.size:
         alone = 2.0 * float(np.median(known)) < luck.sharpe and luck.sharpe > 0.0
-        said = "a peak of its own: " if alone else ""
-        chips.append(("bad" if alone else "plain", f"{said}{_around(known)}"))
+        said = "a peak of its own, " if alone else ""
+        chips.append(("bad" if alone else "plain", f"{said}Sharpe of {winner.around}"))
     edges = _edges(sweep, luck.winner)
     return [*chips, ("bad", f"at the edge of the grid: {', '.join(edges)}")] if edges else chips
 
@@ -186,10 +192,7 @@ def luck_verdicts(sweep: GridResult, luck: Luck) -> list[tuple[str, str]]:
 def luck_table(luck: Luck) -> Html:
     """Every statistic of luck with its meaning."""
     rows = [(name, row["value"], row["meaning"]) for name, row in luck.table().to_dict("index").items()]
-    caption = (
-        "Sharpe ratios are a year; a deflated one is the probability that the true one is above 0. "
-        f"p-values are from {luck.against_cash.n_boot:,} resamples of the bars"
-    )
+    caption = f"Sharpe ratios are a year; p-values are from {luck.against_cash.n_boot:,} resamples of the bars"
     return html_table(("", "value", "meaning"), rows, caption=caption)
 
 
@@ -218,14 +221,15 @@ def maps(sweep: GridResult) -> None:
 
 
 def neighbours(sweep: GridResult) -> Html:
-    """The winner, and the combinations at most one step away from it on every parameter."""
+    """The winner, and the combinations at most one step away from it on every parameter; of a sample, the nearest."""
     order, ranks = _ranked(sweep)
     around = sweep.neighbours(int(order[0]))
     if not around.size:
-        return Html("<p>The winner has no neighbour in the grid: nothing tells whether it is a peak of its own.</p>")
+        return Html("<p>The winner has no neighbours: nothing tells whether it is a peak of its own.</p>")
     shown = around[np.argsort(ranks[around])][-MOST_NEIGHBOURS:]
     fewer = f", the lowest {len(shown)} of them" if len(shown) < len(around) else ""
-    caption = f"The winner and its {_plural(len(around))}{fewer}, with their ranks among {sweep.n_trials:,} trials"
+    near = name_neighbours(len(around), sweep.sampled)
+    caption = f"The winner and its {near}{fewer}, with their ranks among {sweep.n_trials:,} trials"
     return _trials_table(sweep, [order[0], *shown], ranks, caption)
 
 
@@ -243,11 +247,12 @@ def best_trials(sweep: GridResult, result: BacktestResult, most: int = 10) -> Ht
 def tried(sweep: GridResult, where: str | None = None) -> Html:
     """Which values were tried, and what became of all combinations."""
     space, best = _space(sweep), sweep.best().params
-    rows = [(name, _listed(values), _plain(best[name])) for name, values in zip(space.names, space.values, strict=True)]
+    given = [sorted(values) if sweep.sampled and _numeric(values) else values for values in space.values]
+    rows = [(name, _listed(values), _plain(best[name])) for name, values in zip(space.names, given, strict=True)]
     axes = html_table(("Parameter", "Values", "Winner"), rows)
     untried = space.size - sweep.n_trials - sweep.n_refused - sweep.n_excluded
     counts = [
-        ("combinations", f"{space.size:,}", "of all values"),
+        ("combinations", f"{space.size:,}", "of all values" if space.points is None else "that were given"),
         ("tried", f"{sweep.n_trials:,}", "trials, which the Sharpe ratio is deflated by at least"),
         ("refused", f"{sweep.n_refused:,}", "by the strategy, or for want of bars"),
         *([("left out", f"{sweep.n_excluded:,}", f"by where: {where}")] if where else []),
@@ -276,24 +281,12 @@ def _lead(sweep: GridResult, luck: Luck, result: BacktestResult, held: Mapping[s
     holds, beyond = ("holds up", "above") if luck.dsr_sampling > HOLDS else ("does not hold up", "not above")
     return (
         f"{did} It is {_best_of(sweep)}{counted}, among which luck alone is expected to find a Sharpe ratio of "
-        f"{luckiest}: its {sharpe} {holds} (deflated {luck.dsr_sampling:.2f}, {beyond} {HOLDS})."
+        f"{luckiest}: its {sharpe} {holds} (deflated Sharpe {luck.dsr_sampling:.2f}, {beyond} {HOLDS})."
     )
 
 
 def _best_of(sweep: GridResult) -> str:
     return f"the best of {sweep.n_trials:,} trials" if sweep.n_trials > 1 else "the only trial"
-
-
-def _around(sharpes: np.ndarray) -> str:
-    """How the neighbours of the winner do."""
-    median, lowest = (format_value(float(value), "ratio") for value in (np.median(sharpes), sharpes.min()))
-    if sharpes.size == 1:
-        return f"its only neighbour: Sharpe {median}"
-    return f"its {_plural(sharpes.size)}: median Sharpe {median}, lowest {lowest}"
-
-
-def _plural(number: int) -> str:
-    return f"{number:,} neighbours" if number > 1 else "only neighbour"
 
 
 def _edges(sweep: GridResult, params: Mapping[str, Any]) -> list[str]:

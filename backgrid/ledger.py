@@ -76,6 +76,7 @@ def record_trials(
     request : mapping
         What was tried: grid, parameters, costs, fill. Told apart by its JSON with sorted keys, in which 20, 20.0 and
         numpy's 20 are one number and arrays, tuples and ranges are lists. A list in another order is another request.
+        What JSON cannot say, such as the code of a function, goes in as a hash: of a search, its `identity`.
     n_trials : int
         Combinations evaluated, 0 to 10**12; of several numbers for one request the largest counts. [trials]
     kind : str
@@ -126,7 +127,8 @@ def count_trials(*, data: str | None = None, strategy: str | None = None) -> int
     data : str, optional
         Hash of the prices; any prices if not given.
     strategy : str, optional
-        Name of the strategy. Not given, all strategies count: what the deflated Sharpe of a winner among several needs.
+        Name of the strategy, whatever its code was: an edited function is another try of the same idea. Not given, all
+        strategies count: what the deflated Sharpe of a winner among several needs.
 
     Returns
     -------

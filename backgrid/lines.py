@@ -357,10 +357,9 @@ def remembered(indicator: Callable) -> Callable:
     @functools.wraps(indicator)
     def recall(*args: Any, **kwargs: Any) -> Any:
         memory = _memory.get()
-        key = _key(memory, indicator.__name__, args, kwargs) if memory else None
+        key, axis = _key(memory, indicator.__name__, args, kwargs) if memory else (None, None)
         if memory is None or key is None:
             return indicator(*args, **kwargs)
-        axis = next((value for value in (*args, *kwargs.values()) if isinstance(value, Axis)), None)
         if key not in memory.computed:
             n_refused = len(axis.refused) if axis is not None else 0
             found = indicator(*args, **kwargs)
@@ -372,23 +371,27 @@ def remembered(indicator: Callable) -> Callable:
     return recall
 
 
-def _key(memory: _Memory, name: str, args: tuple, kwargs: dict) -> tuple | None:
-    """What tells one call from another; None where it is not of columns of these very bars and plain numbers."""
+def _key(memory: _Memory, name: str, args: tuple, kwargs: dict) -> tuple[tuple | None, Axis | None]:
+    """What tells one call from another, and the axis in it; None where it is not of columns of these bars and numbers.
+
+    It is asked for each combination: every microsecond counts.
+    """
     parts: list[Any] = [name, *kwargs]
-    if sum(isinstance(value, Axis) for value in (*args, *kwargs.values())) > 1:
-        return None
+    axis = None
     for value in (*args, *kwargs.values()):
-        if isinstance(value, Axis):
-            if value.least_whole == -math.inf:
-                return None
-            parts.append((Axis, *value.values))
-        elif isinstance(value, (int, float, np.number)):
-            parts.append((type(value), value))
-        elif isinstance(value, (pd.Series, pd.DataFrame, np.ndarray)) and (place := _place(memory, value)):
-            parts.append((type(value), place))
+        kind = type(value)
+        if kind is int or kind is float or issubclass(kind, (int, float, np.number)):
+            parts += (kind, value)
+        elif kind is Axis:
+            if axis is not None or value.least_whole == -math.inf:
+                return None, None
+            axis = value
+            parts += (Axis, *value.values)
+        elif issubclass(kind, (np.ndarray, pd.Series, pd.DataFrame)) and (place := _place(memory, value)):
+            parts += (kind, place)
         else:
-            return None
-    return tuple(parts)
+            return None, None
+    return tuple(parts), axis
 
 
 def _place(memory: _Memory, values: Any) -> tuple | None:
@@ -399,10 +402,11 @@ def _place(memory: _Memory, values: Any) -> tuple | None:
         places = [_place(memory, values[name]) for name in values.columns]
         return None if None in places else tuple(places)
     array = values if isinstance(values, np.ndarray) else values.to_numpy()
-    column = memory.columns.get(_address(array))
+    address = _address(array)
+    column = memory.columns.get(address)
     if column is None or (array.shape, array.strides, array.dtype) != (column.shape, column.strides, column.dtype):
         return None
-    return (_address(array),)
+    return (address,)
 
 
 def _as_float(value: Any) -> float:

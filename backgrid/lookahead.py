@@ -113,6 +113,11 @@ class LookaheadReport:
     checks: tuple[Check, ...]
 
     @property
+    def conclusive(self) -> bool:
+        """Whether it says anything: signals were compared at some cut, or were others when asked for again."""
+        return self.n_cuts > 0 or any(check.verdict in (LEAK, OTHER) for check in self.checks)
+
+    @property
     def clean(self) -> bool:
         """Whether signals were compared, and no check found look-ahead, nor others when asked for again."""
         return self.n_cuts > 0 and not any(check.verdict in (LEAK, OTHER) for check in self.checks)
@@ -125,7 +130,7 @@ class LookaheadReport:
         for check in self.checks:
             if check.verdict == OTHER:
                 return f"{self.title} {check.remark}."
-        if not self.n_cuts:
+        if not self.conclusive:
             return f"{self.title} could not be checked: it gives no signals with fewer or changed bars."
         afresh = "" if self.checks[-1].verdict == SAME else "; it was not checked in a fresh process"
         return f"{self.title}: no look-ahead found at {_counted(self.n_cuts, 'cut')} of {self.n_bars:,} bars{afresh}."
@@ -139,7 +144,8 @@ class LookaheadReport:
         return "\n".join([self.summary, *(f"  {check.name}: {_found(check)}" for check in self.checks)])
 
     def __repr__(self) -> str:
-        verdict = f"clean at {_counted(self.n_cuts, 'cut')}" if self.clean else "not clean"
+        verdict = "not clean" if self.conclusive else "nothing could be compared"
+        verdict = f"clean at {_counted(self.n_cuts, 'cut')}" if self.clean else verdict
         return f"<LookaheadReport {self.title}: {verdict}>"
 
     def _repr_html_(self) -> str:
@@ -177,7 +183,7 @@ def check_lookahead(
     Returns
     -------
     LookaheadReport
-        With `clean`, `first_leak`, `checks` and `raise_if_leaky()`.
+        With `clean`, `conclusive`, `first_leak`, `checks` and `raise_if_leaky()`.
 
     Raises
     ------

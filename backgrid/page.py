@@ -60,9 +60,13 @@ SIZED = {  # a size that is not a fraction, in words
     "risk": "{} of the account at risk",
 }
 OFTEN = {"bar": "at every bar", "week": "weekly", "month": "monthly"}
+HOLDS = 0.95  # deflated Sharpe ratio above which a result is said to hold
 JUMPS = -1e-4  # where so much is lost at the break-even cost, no cost earns just nothing
 DATE = re.compile(r"\d{4}-\d\d-\d\d( \d\d:\d\d)?,?")
 DETERMINING = ("backgrid", "numpy", "pandas", "numba", "matplotlib")
+
+
+Chip = tuple[str, str]  # good, bad or plain; words
 
 
 class Html(str):
@@ -81,39 +85,58 @@ def summary(result: BacktestResult, checked: Any = None, *, n_trials: int = 1) -
     `checked` is the LookaheadReport of its strategy, None where there is none; `n_trials` how many combinations this
     one was chosen from.
     """
-    held = benchmark_metrics(result)
-    index = result.equity.index
-    name, _ = _in_words(result)
-    title = f"{name} on {result.symbol or 'these prices'}"
-    span = f"{bar_text(index, 0)} to {bar_text(index, len(index) - 1)}, {len(index):,} bars"
-    rows = [
-        (
-            METRICS[name].label,
-            format_metric(name, result.metrics[name]),
-            _held(name, held, result.settings["benchmark"]),
-        )
-        for name in HEADLINE
-    ]
-    cards = "".join(
-        f"<div class='card'><dt>{_e(label)}</dt><dd>{value}<small>{_e(other)}</small></dd></div>"
-        for label, value, other in rows
+    held, index = benchmark_metrics(result), result.equity.index
+    return head(
+        result,
+        held,
+        title=f"{_in_words(result)[0]} on {result.symbol or 'these prices'}",
+        span=f"{bar_text(index, 0)} to {bar_text(index, len(index) - 1)}, {len(index):,} bars",
+        lead=_lead(result, held),
+        chips=verdicts(result, held, checked, luck=chance(result, n_trials)),
     )
-    chips = "".join(f"<li class='{kind}'>{_e(text)}</li>" for kind, text in verdicts(result, held, checked, n_trials))
+
+
+def head(
+    result: BacktestResult,
+    held: Mapping[str, float],
+    *,
+    title: str,
+    span: str,
+    lead: str,
+    chips: Iterable[Chip],
+) -> Html:
+    """What every page begins with: title, range, sentence and verdicts, then six numbers beside those of holding."""
+    against, cards = result.settings["benchmark"], ""
+    for name in HEADLINE:
+        beside = f"{against} {format_metric(name, held[name])}" if name in held else ""
+        number = f"{format_metric(name, result.metrics[name])}<small>{_e(beside)}</small>"
+        cards += f"<div class='card'><dt>{_e(METRICS[name].label)}</dt><dd>{number}</dd></div>"
+    listed = "".join(f"<li class='{kind}'>{_e(text)}</li>" for kind, text in chips)
     return Html(
         f"<header class='summary'><h1>{_e(title)}</h1><p class='span'>{_dated(span)}</p>"
-        f"<p class='lead'>{_e(_lead(result, held))}</p><ul class='chips' aria-label='Verdicts'>{chips}</ul>"
+        f"<p class='lead'>{_e(lead)}</p><ul class='chips' aria-label='Verdicts'>{listed}</ul>"
         f"<dl class='cards'>{cards}</dl></header>"
     )
 
 
 def verdicts(
-    result: BacktestResult, held: Mapping[str, float], checked: Any = None, n_trials: int | None = 1
-) -> list[tuple[str, str]]:
-    """What a reader should know before believing: (good, bad or plain, words)."""
+    result: BacktestResult,
+    held: Mapping[str, float],
+    checked: Any = None,
+    *,
+    luck: Iterable[Chip] = (),
+    own: Iterable[Chip] = (),
+) -> list[Chip]:
+    """What a reader should know before believing.
+
+    `luck` is how sure the Sharpe ratio is; `own`, right after the comparisons with holding, what only this kind of page
+    has to say.
+    """
     ours, against = result.metrics, result.settings["benchmark"]
     chips = [
         _compared(against, "return", ours["total_return"], held["total_return"], "fraction"),
         _compared(against, "return per unit of risk (Sharpe)", ours["sharpe"], held["sharpe"], "ratio"),
+        *own,
     ]
     if ours["n_trades"] == 0:
         chips.append(("bad", "never traded"))
@@ -128,40 +151,54 @@ def verdicts(
     ruined = result.trades.loc[result.trades["exit_reason"] == "ruin", "exit_time"]
     if len(ruined):
         chips.append(("bad", f"ruined on {ruined.iloc[0]:%Y-%m-%d}"))
-    chips += [_lookahead(checked), *_luck(result, n_trials), *_survival(result)]
+    chips += [_lookahead(checked), *luck, *_survival(result)]
     told = _portfolio_chips(result) if isinstance(result, PortfolioResult) else [_data_chip(result.data)]
     return [*chips, *(("plain", text) for text in told)]
 
 
-def _lookahead(checked: Any) -> tuple[str, str]:
+def _lookahead(checked: Any) -> Chip:
     """What the look-ahead check found."""
     if checked is None:
         return "plain", "not tested here: look-ahead"
+    if not checked.conclusive:
+        return "plain", "look-ahead not checked: the strategy gives no signals with fewer or changed bars"
     if not checked.clean:
         return "bad", checked.summary
     afresh = "" if checked.checks[-1].verdict == "same signals" else ", not checked in a fresh process"
     return "good", f"no look-ahead found at {checked.n_cuts} cuts{afresh}"
 
 
-def _luck(result: BacktestResult, n_trials: int | None) -> Iterator[tuple[str, str]]:
-    """The interval of the Sharpe ratio, and what is left of it after so many trials; None where none is to be told."""
+def chance(result: BacktestResult, n_trials: int | None = 1) -> Iterator[Chip]:
+    """How sure the Sharpe ratio is, and what is left of it after so many trials; None where none need be counted."""
     settings, a_year = result.settings, result.settings["periods_per_year"]
     excess = returns_of(result.equity.to_numpy()) - cash_return(settings["risk_free"], a_year)
     low, high = bootstrap_ci(excess, periods_per_year=a_year)
     if math.isnan(low):
         return
-    above = low > 0.0
-    spread = f"{format_value(low, 'ratio')} to {format_value(high, 'ratio')}"
-    yield "good" if above else "plain", f"95 % interval of the Sharpe: {spread}{'' if above else ', 0 is inside'}"
+    yield interval_chip(low, high, n_trials or 1)
     if n_trials is None:
         return
+    known = {"n_obs": excess.size, "skew": result.metrics["skew"], "kurtosis": result.metrics["kurtosis"]}
+    sharpe, variance = result.metrics["sharpe"] / math.sqrt(a_year), 1.0 / (excess.size - 1)
+    yield deflated_chip(deflated_sharpe_ratio(sharpe, n_trials=n_trials, variance=variance, **known), n_trials)
+
+
+def interval_chip(low: float, high: float, n_trials: float) -> Chip:
+    """The 95 % interval of the Sharpe ratio, which knows of one trial only."""
+    said = f"95 % interval of the Sharpe: {format_value(low, 'ratio')} to {format_value(high, 'ratio')}"
+    said += "" if low > 0.0 else ", 0 is inside"
     if n_trials > 1:
-        known = {"n_obs": excess.size, "skew": result.metrics["skew"], "kurtosis": result.metrics["kurtosis"]}
-        sharpe, chance = result.metrics["sharpe"] / math.sqrt(a_year), 1.0 / (excess.size - 1)
-        deflated = deflated_sharpe_ratio(sharpe, n_trials=n_trials, variance=chance, **known)
-        yield "good" if deflated > 0.95 else "bad", f"deflated Sharpe {deflated:.2f}: the best of {n_trials:,} trials"
-    else:
-        yield "plain", "counted as one trial: if it was chosen among more, n_trials deflates it"
+        return "plain", f"{said}, as if only this one had been tried"
+    return "good" if low > 0.0 else "plain", said
+
+
+def deflated_chip(deflated: float, n_trials: float) -> Chip:
+    """What the deflated Sharpe ratio says, by the variance of chance; of one trial, that none was told of."""
+    if n_trials <= 1:
+        return "plain", "counted as one trial: if it was chosen among more, n_trials deflates it"
+    kind = "good" if deflated > HOLDS else "bad"
+    above = f"above what luck alone would give the best of {n_trials:,.0f} trials"
+    return kind, f"deflated Sharpe {deflated:.2f}: the probability that the true Sharpe is {above}"
 
 
 def _data_chip(facts: Mapping[str, Any]) -> str:
@@ -438,7 +475,7 @@ def _is_charged(settings: Mapping[str, Any]) -> bool:
     return any(settings.get(name, 0.0) for name in COSTS)
 
 
-def _survival(result: BacktestResult) -> list[tuple[str, str]]:
+def _survival(result: BacktestResult) -> list[Chip]:
     """Whether a gain is still one at twice the costs, and where every decision is acted upon a bar later."""
     gained = result.metrics["n_trades"] > 0 and result.metrics["total_return"] > ROUNDING
     if result.again is None or not gained:  # what lost as it was has nothing to keep
@@ -506,7 +543,7 @@ def _break_even(result: BacktestResult, terms: Mapping[str, Any]) -> str:
     return f"It {'loses' if free['total_return'] < -ROUNDING else 'earns nothing'} even without trading costs."
 
 
-def _compared(against: str, what: str, ours: float, theirs: float, unit: str) -> tuple[str, str]:
+def _compared(against: str, what: str, ours: float, theirs: float, unit: str) -> Chip:
     numbers = f"{format_value(ours, unit)} against {format_value(theirs, unit)}"
     if not (math.isfinite(ours) and math.isfinite(theirs)):
         return "plain", f"{what}: {numbers}"
@@ -514,10 +551,6 @@ def _compared(against: str, what: str, ours: float, theirs: float, unit: str) ->
         return "plain", f"equals {against} by {what}: {numbers}"
     better = ours > theirs
     return "good" if better else "bad", f"{'beats' if better else 'does not beat'} {against} by {what}: {numbers}"
-
-
-def _held(name: str, held: Mapping[str, float], against: str) -> str:
-    return f"{against} {format_metric(name, held[name])}" if name in held else ""
 
 
 def _counted(notes: int) -> str:

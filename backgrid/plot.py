@@ -79,7 +79,8 @@ WIDTH = 9.6  # inches: 920 pixels, the width of a report's figures
 MOST_NAMED = 12  # symbols of one chart; of more, the smaller ones are added up
 MOST_DRAWN = 800  # bars of each line where there are many lines
 MOST_NUMBERED = 12  # rows and columns of a map whose cells show their numbers
-MOST_DOTS = 3000  # of a sample that are drawn
+RING: dict[str, Any] = {"marker": "o", "ls": "none", "ms": 12, "mfc": "none", "mec": INK, "mew": 2.0}
+MOST_DOTS = 1500  # of a sample that are drawn
 MOST_CELLS = 100  # rows and columns of a map that are drawn; of more, several are one cell
 SHADES, FAINTEST = 20, 0.14  # of a map, and the opacity of the faintest
 LETTERS = 11  # of a line of text beside the axes
@@ -633,14 +634,14 @@ def points_chart(
     axes = chart.subplots()
     _margins(chart, bottom=0.55)
     axes.grid(True, axis="both")
-    places = [_scatter_axis(axis, points[name]) for axis, name in zip((axes.xaxis, axes.yaxis), points, strict=True)]
+    across, up = _scatter_axis(axes.xaxis, points.iloc[:, 0]), _scatter_axis(axes.yaxis, points.iloc[:, 1])
     axes.set(xlabel=names[0], ylabel=names[1])
     axes.yaxis.set_label_coords(0.145, 0.5, blended_transform_factory(chart.dpi_scale_trans, axes.transAxes))
     step = -(-values.size // MOST_DOTS)
     shades = _Shades.over(values, deepest=0.95)
-    _dots(axes, *places, np.where(np.arange(values.size) % step, np.nan, values), shades)
+    _dots(axes, across, up, np.where(np.arange(values.size) % step, np.nan, values), shades)
     if winner is not None:
-        _outline(axes, places[1][winner] - 0.5, places[0][winner] - 0.5, ring=True)
+        axes.plot(across[winner], up[winner], **RING)
     _scale(chart, axes, shades, metric, benchmark)
     chart.alt = f"{METRICS[metric].label} by {names[0]} and {names[1]}, as dots"
     best = {} if winner is None else {name: points[name].iloc[winner] for name in points}
@@ -648,7 +649,11 @@ def points_chart(
     chart.caption = " ".join(
         [
             _ranging(values, metric, shades),
-            *([f"In a ring: the winner, {_pairs(best)}: {format_metric(metric, values[winner])}."] if best else []),
+            *(
+                [f"In a ring: the winner, {_pairs(best)}: {format_metric(metric, float(values[winner]))}."]
+                if best
+                else []
+            ),
             *_against(values, metric, benchmark),
             *([f"One dot in {step:,} is drawn."] if step > 1 else []),
             *([f"{undefined:,} of {values.size:,} gave no number."] if undefined else []),
@@ -1229,7 +1234,7 @@ def _cells(axes: Axes, values: np.ndarray, shades: "_Shades", *, apart: bool) ->
 
 
 def _scatter_axis(axis: Any, column: pd.Series) -> np.ndarray:
-    """Where the values of a parameter lie on an axis, which names them: numbers by size, all else one after the other."""
+    """Where the values of a parameter lie on an axis, which names them: numbers by size, all else in turn."""
     if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
         axis.set_major_formatter(FuncFormatter(lambda value, _: _plain(value)))
         return column.to_numpy(dtype=float)
@@ -1242,12 +1247,12 @@ def _dots(axes: Axes, across: np.ndarray, up: np.ndarray, values: np.ndarray, sh
     """One line without strokes for each shade, the faintest first, so that what is strong lies above."""
     orange, depths = shades.of(values)
     known = np.isfinite(values)
-    size = float(np.clip(120.0 / math.sqrt(max(known.sum(), 1)), 4.0, 11.0))
+    size = float(np.clip(200.0 / math.sqrt(max(known.sum(), 1)), 4.0, 11.0))
     for depth in np.unique(depths[known]):
         for color, side in ((ACCENT, ~orange), (LOSS, orange)):
             at = known & side & (depths == depth)
             if at.any():
-                dots = {"markersize": size, "markeredgecolor": PAGE, "markeredgewidth": 0.5}
+                dots: dict[str, Any] = {"markersize": size, "markeredgecolor": PAGE, "markeredgewidth": 0.5}
                 axes.plot(across[at], up[at], "o", color=color, alpha=float(depth), **dots)
 
 
@@ -1282,7 +1287,7 @@ def _border(axes: Axes, values: np.ndarray, above: np.ndarray) -> None:
 def _outline(axes: Axes, row: int, column: int, *, ring: bool) -> None:
     """A frame round a cell, or a ring where cells are small."""
     if ring:
-        axes.plot(column + 0.5, row + 0.5, "o", markersize=12, markerfacecolor="none", markeredgecolor=INK, mew=2.0)
+        axes.plot(column + 0.5, row + 0.5, **RING)
     else:
         axes.add_patch(Rectangle((column, row), 1, 1, fill=False, edgecolor=INK, linewidth=2.4, clip_on=False))
 

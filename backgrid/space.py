@@ -1,6 +1,8 @@
 """Which combinations of parameters a sweep tries: a grid, a list or a sample; and which of them it leaves out."""
 
 import ast
+import contextlib
+import datetime as dt
 import functools
 import inspect
 import math
@@ -9,12 +11,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from backgrid.errors import ParameterError, did_you_mean, shown
 
 SPARSE = 4  # combinations of the values for each that is a point, from which on points have lines of their own
 MOST = 2**53  # of the ends of a range, either way
-LARGE = 2**20  # a whole number from which on products may leave 64 bits
+EXACT = 2**53  # whole numbers up to here are floats too
+WHOLE = 2**63  # whole numbers below are in 64 bits
 OPERATORS: dict[type, Callable] = {
     ast.Lt: operator.lt,
     ast.LtE: operator.le,
@@ -30,7 +34,6 @@ OPERATORS: dict[type, Callable] = {
     ast.Mod: operator.mod,
     ast.USub: operator.neg,
     ast.UAdd: operator.pos,
-    ast.Not: np.logical_not,
     ast.And: np.logical_and,
     ast.Or: np.logical_or,
 }
@@ -64,7 +67,10 @@ class Space(NamedTuple):
             return self.points[numbers]
         if not self.names:
             return np.zeros((numbers.size, 0), dtype=np.int64)
-        return np.column_stack(np.unravel_index(numbers, self.shape)).astype(np.int64)
+        codes, rest = np.empty((numbers.size, len(self.names)), dtype=np.int64), numbers
+        for k, n in reversed(list(enumerate(self.shape))):
+            rest, codes[:, k] = np.divmod(rest, n)
+        return codes
 
     def params(self, code: Sequence[int]) -> dict[str, Any]:
         """One combination by name."""
@@ -115,11 +121,13 @@ def _distinct(name: Any, given: Any, *, again: bool = False) -> list[Any]:
         raise ParameterError(f"a grid names parameters by text, got {shown(name)}")
     if isinstance(given, (str, bytes, Mapping)) or not hasattr(given, "__iter__") or getattr(given, "ndim", 1) == 0:
         given = [given]  # one value of a grid that does not vary
-    values = [value.item() if isinstance(value, np.generic) else value for value in given]
+    values = [_plain(value) for value in given]
     if not values:
         raise ParameterError(f"the grid has no value of {name}: give at least one")
+    distinct: dict[tuple[bool, Any], Any] = {}
     try:
-        distinct = {_key(value): value for value in values}
+        for value in values:
+            distinct.setdefault(_key(value), value)
     except TypeError:
         raise ParameterError(
             f"the values of {name} must be numbers, text or truth values, got {shown(given)}"
@@ -129,10 +137,19 @@ def _distinct(name: Any, given: Any, *, again: bool = False) -> list[Any]:
     return list(distinct.values())
 
 
-def _key(value: Any) -> tuple[type, Any]:
-    """1, 1.0 and True are three values."""
-    value = value.item() if isinstance(value, np.generic) else value
-    return type(value), value
+def _plain(value: Any) -> Any:
+    """A value of NumPy as Python's own, or pandas' where it is a time: a date in nanoseconds would become a number."""
+    if isinstance(value, np.datetime64):
+        return pd.Timestamp(value)
+    if isinstance(value, np.timedelta64):
+        return pd.Timedelta(value)
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _key(value: Any) -> tuple[bool, Any]:
+    """1 and 1.0 are one number; True is another value."""
+    value = _plain(value)
+    return isinstance(value, bool), value
 
 
 # ---- what is left out ------------------------------------------------------------------------------------------------
@@ -158,10 +175,7 @@ def read_where(where: Any, space: Space) -> Callable[[np.ndarray], np.ndarray]:
         tree = ast.parse(where.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise ParameterError(f"where cannot be read: {shown(where)}") from None
-    large = any(
-        isinstance(n, ast.Constant) and isinstance(n.value, int) and abs(n.value) > LARGE for n in ast.walk(tree)
-    )
-    columns = [_column(values, large) for values in space.values]
+    columns = [_column(values) for values in space.values]
 
     def chosen(codes: np.ndarray) -> np.ndarray:
         named = {name: column[codes[:, k]] for k, (name, column) in enumerate(zip(space.names, columns, strict=True))}
@@ -179,10 +193,16 @@ def read_where(where: Any, space: Space) -> Callable[[np.ndarray], np.ndarray]:
     return chosen
 
 
-def _column(values: list[Any], large: bool) -> np.ndarray:
-    """The values of a parameter; as Python's own numbers where 64 bits may not hold what is made of them."""
-    large = large or any(isinstance(value, int) and abs(value) > LARGE for value in values)
-    return np.array(values, dtype=object if large and all(isinstance(value, int) for value in values) else None)
+def _column(values: list[Any]) -> np.ndarray | pd.Index:
+    """The values of a parameter in a form that compares as they do; as they are where they are of several kinds."""
+    kinds = {type(value) for value in values}
+    whole = max((abs(value) for value in values if type(value) is int), default=0)
+    if kinds == {bool} or (kinds == {int} and whole < WHOLE) or (kinds <= {int, float} and whole <= EXACT):
+        return np.array(values)
+    if all(isinstance(value, dt.date) for value in values):
+        with contextlib.suppress(TypeError, ValueError):  # of several time zones
+            return pd.DatetimeIndex(values)
+    return np.fromiter(values, dtype=object, count=len(values))
 
 
 def _by_function(where: Callable, space: Space) -> Callable[[np.ndarray], np.ndarray]:
@@ -191,6 +211,8 @@ def _by_function(where: Callable, space: Space) -> Callable[[np.ndarray], np.nda
         parameters = inspect.signature(where).parameters.values()
     except ValueError:
         raise ParameterError("where: the function does not tell its parameters") from None
+    if any(p.kind is p.POSITIONAL_ONLY for p in parameters):
+        raise ParameterError("where: its function gets parameters by name, and has some before a `/`: remove that")
     takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters)
     wanted = space.names if takes_all else [p.name for p in parameters if p.name in space.names or p.default is p.empty]
     for name in wanted:
@@ -209,7 +231,8 @@ def _value(node: ast.AST, named: Mapping[str, np.ndarray]) -> Any:
         _check_name(node.id, named)
         return named[node.id]
     if isinstance(node, ast.Constant) and isinstance(node.value, (bool, int, float, str)):
-        return node.value
+        large = isinstance(node.value, int) and node.value >= WHOLE
+        return np.array(node.value, dtype=object) if large else node.value
     if isinstance(node, ast.Compare) and all(type(each) in OPERATORS for each in node.ops):
         sides = [_value(side, named) for side in (node.left, *node.comparators)]
         pairs = zip(node.ops, sides[:-1], sides[1:], strict=True)
@@ -220,15 +243,30 @@ def _value(node: ast.AST, named: Mapping[str, np.ndarray]) -> Any:
             raise TypeError("`and` and `or` join comparisons")
         return functools.reduce(OPERATORS[type(node.op)], parts)
     if isinstance(node, ast.BinOp) and type(node.op) in OPERATORS:
-        sides = [_value(node.left, named), _value(node.right, named)]
-        if any(np.asarray(side).dtype.kind not in "biufO" for side in sides):
-            raise TypeError("arithmetic is for numbers")
-        return OPERATORS[type(node.op)](*sides)
+        return OPERATORS[type(node.op)](*_numbers(_value(node.left, named), _value(node.right, named)))
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+        return np.logical_not(_value(node.operand, named))
     if isinstance(node, ast.UnaryOp) and type(node.op) in OPERATORS:
-        return OPERATORS[type(node.op)](_value(node.operand, named))
+        return OPERATORS[type(node.op)](*_numbers(_value(node.operand, named)))
     raise ValueError(
         f"it may hold names, numbers, comparisons, + - * / // % and `and` `or` `not`, not {ast.unparse(node)}"
     )
+
+
+def _numbers(*sides: Any) -> list[np.ndarray]:
+    """Ready to be added and multiplied: as Python's own whole numbers where 64 bits may not hold what comes out."""
+    numbers = [side.astype(np.int64) if side.dtype.kind in "bi" else side for side in map(np.asarray, sides)]
+    for side in numbers:
+        mixed = side.dtype.kind == "O" and all(isinstance(each, (int, float)) for each in side.flat)
+        if side.dtype.kind not in "if" and not mixed:
+            raise TypeError("arithmetic is for numbers")
+    if all(side.dtype.kind == "i" and side.size for side in numbers):
+        most = [
+            max(int(side.max()), -int(side.min()), 2) for side in numbers
+        ]  # of 2 and more no sum is above the product
+        if math.prod(most) >= WHOLE:
+            return [side.astype(object) for side in numbers]
+    return numbers
 
 
 def _check_name(name: str, known: Any) -> None:
@@ -311,4 +349,4 @@ def _picked(name: str, span: Any, shares: np.ndarray) -> Iterator[Any]:
         return (float(low + share * (high - low)) for share in shares)
     if not isinstance(span, (list, np.ndarray, range)) or not len(span):
         raise ParameterError(f"{name}: a range is (lowest, highest), or a list of values; got {shown(span)}")
-    return (_key(span[int(share * len(span))])[1] for share in shares)
+    return (_plain(span[int(share * len(span))]) for share in shares)

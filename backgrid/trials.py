@@ -96,7 +96,9 @@ class Trials:
         self.fused = self.fused and price_returns @ price_returns > _sweep.CALM * price_returns.size
         if self.fused:
             self.shift = SHIFT if self.market.close.size >= BLOCKS_FROM else 0
-            self.table = _sweep.stretches(self.market.close, self.account.cash_return, self.shift)
+            fill = self.market.open if self.settings["fill"] == "next_open" else self.market.close
+            table = _sweep.stretches(self.market.close, self.account.cash_return, self.shift)
+            self.fast = (_sweep.Prices(fill, self.market.close), table, self.shift, self.account)
         self.traced: Traced | None = None
         self.traceable = all(_is_axis(values, job.strategy in BUILT_IN) for values in job.space.values)
         if self.traceable and job.space.is_dense:
@@ -182,18 +184,16 @@ class Trials:
         allowed = np.flatnonzero(~traced.refuses(codes))
         rows, told = traced.rows(codes[allowed]), np.empty(allowed.size, dtype=np.uint8)
         values = np.empty((allowed.size, n_metrics))
-        fill = self.market.open if self.settings["fill"] == "next_open" else self.market.close
-        prices = _sweep.Prices(fill, self.market.close)
 
         def sweep(part: slice) -> None:
             lines = (traced.program, rows[part], traced.lines, traced.known, traced.ranges)
-            _sweep.sweep(*lines, prices, self.table, self.shift, self.account, values[part], told[part])
+            _sweep.sweep(*lines, *self.fast, values[part], told[part])
 
         self._in_threads(sweep, allowed.size)
         again = np.flatnonzero(told == AGAIN)
         for places in self._chunks(again):
             _, targets = self._positions(traced, codes[allowed[places]])
-            values[places] = self._metrics_of(targets, n_metrics)
+            values[places] = self._bar_by_bar(targets, n_metrics)
         told[again] = DONE
         return self._spread(allowed, told, len(codes)), values if (told == DONE).all() else values[told == DONE]
 
@@ -235,6 +235,17 @@ class Trials:
         return np.concatenate(states), np.concatenate(values)
 
     def _metrics_of(self, targets: np.ndarray, n_metrics: int) -> np.ndarray:
+        if not self.fused:
+            return self._bar_by_bar(targets, n_metrics)
+        values, told = np.empty((len(targets), n_metrics)), np.empty(len(targets), dtype=np.uint8)
+        self._in_threads(
+            lambda part: _sweep.sweep_positions(targets[part], *self.fast, values[part], told[part]), len(targets)
+        )
+        again = told == AGAIN
+        values[again] = self._bar_by_bar(targets[again], n_metrics)
+        return values
+
+    def _bar_by_bar(self, targets: np.ndarray, n_metrics: int) -> np.ndarray:
         values = np.empty((len(targets), n_metrics))
         self._in_threads(
             lambda part: _sweep.simulate_each(targets[part], self.market, self.terms, self.account, values[part]),

@@ -1,15 +1,14 @@
 """Choose on some bars, trade on others: walk-forward, and combinatorial cross-validation.
 
 Every trial is one run over all bars, of which a window of training bars decides: signals know no later bars, so that
-the first bar of a window finds its indicators warmed up. Trials are handed over in chunks. Of each, the returns between
-two edges of windows are added up once, in a binary tree, and a window joins the few nodes that cover it: time grows
-with the bars and, slowly, with the windows, and memory does not grow with the trials.
+the first bar of a window finds its indicators warmed up. Trials are handed over in chunks, and memory does not grow
+with their number.
 """
 
 import collections
 import concurrent.futures
 import dataclasses
-import hashlib
+import functools
 import html
 import itertools
 import math
@@ -20,26 +19,34 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from backgrid._kernels import compiled
 from backgrid._sweep import DONE, Account
-from backgrid.bars import bar_text, check_prices, hash_bars, with_other_columns
-from backgrid.engine import complete_given, run_backtest
-from backgrid.errors import ParameterError, PricesError, did_you_mean, shown
-from backgrid.grid import CHUNK, N_BATCHES, WORK, check_room, n_threads, why_none
+from backgrid._windows import (
+    FORMULAS,
+    N_SUMS,
+    Layout,
+    Runs,
+    Split,
+    check_blocks,
+    lay_out,
+    purge,
+    sum_windows,
+    window_values,
+)
+from backgrid._windows import cut_folds as _folds
+from backgrid.bars import bar_text
+from backgrid.engine import run_backtest
+from backgrid.errors import ParameterError, did_you_mean, shown
 from backgrid.indicators import check_window
-from backgrid.ledger import is_kept, record_trials
-from backgrid.metrics import LARGEST_RATIO, ROUNDING, format_metric, format_value
+from backgrid.ledger import is_kept
+from backgrid.metrics import format_metric, format_value
 from backgrid.result import BacktestResult
-from backgrid.space import Space, read_space, read_where
-from backgrid.strategies import check_axis, function_name, get_strategy
+from backgrid.search import Asked, identify, n_threads, note, read_search, symbol_of, try_all, why_none
+from backgrid.space import Space
+from backgrid.strategies import function_name
 from backgrid.terms import BY_BAR, STOPS
 from backgrid.trials import Job, Trials
 
-MOST_SPLITS = 1_000  # 12 blocks, 6 of them tested, are 924
-N_SUMS = 12
-N, MEAN, SQUARE, LOW, HIGH, GAINED, LOST, SQUARE_LOST, GROWTH, PEAK, TROUGH, DEEPEST = range(N_SUMS)
-
-Runs = list[tuple[int, int]]  # stretches of bars: the first, and the one after the last
+CHUNK = 512  # trials whose returns are looked at together
 
 
 def walk_forward(
@@ -108,10 +115,10 @@ def walk_forward(
     """
     train, test = check_window("train", train, least=2), check_window("test", test)
     gap = check_window("gap", gap, least=0)
-    search = _search(prices, strategy, grid, where, memory, metric, settings)
+    search = _search(prices, strategy, grid, where, memory, executor, metric, settings)
     splits = _folds(len(search.job.bars), train, test, gap, anchored, shorter_last)
     told = {"train": train, "test": test, "gap": gap, "anchored": bool(anchored), "metric": metric}
-    choice = _choose(search, splits, executor, told)
+    choice = _choose(search, splits, {**told, "shorter_last": bool(shorter_last)})
     own = _look_up(search, choice, splits)
     first, last = splits[0].test[0][0], splits[-1].test[0][1]
     target = np.zeros(last)
@@ -119,8 +126,8 @@ def walk_forward(
         _stitch(target, split.test, pieces)
     result = _run(search, target, first, "walk-forward", told)
     opened = last - len(result.index)
-    layout = _layout([split.test for split in splits] + [[(first, last)]], opened)
-    outside = _sums(result.returns.to_numpy()[None, :], search.account, layout)[0]
+    layout = lay_out([split.test for split in splits] + [[(first, last)]], opened)
+    outside = sum_windows(result.returns.to_numpy()[None, :], search.account, layout)[0]
     index, labels = search.job.bars.index, {}
     for name, windows in (("train", [s.train[0] for s in splits]), ("test", [s.test[0] for s in splits])):
         labels[f"{name}_start"] = index[[start for start, _ in windows]]
@@ -131,11 +138,11 @@ def walk_forward(
         own,
         splits="anchored" if anchored else "rolling",
         labels=pd.DataFrame(labels, index=pd.RangeIndex(len(splits), name="fold")),
-        out_of_sample=_values(metric, outside[:-1], search.account),
+        out_of_sample=window_values(metric, outside[:-1], search.account),
         n_untested=len(search.job.bars) - last,
         paths=(result,),
         first=first - opened,
-        sharpes=_values("sharpe", outside[-1:], search.account),
+        sharpes=window_values("sharpe", outside[-1:], search.account),
     )
 
 
@@ -192,14 +199,14 @@ def combinatorial_cross_validation(
     M. Lopez de Prado, Advances in Financial Machine Learning, Wiley 2018, chapter 12.
     """
     gap = check_window("gap", gap, least=0)
-    search = _search(prices, strategy, grid, where, memory, metric, settings)
+    search = _search(prices, strategy, grid, where, memory, executor, metric, settings)
     n_bars = len(search.job.bars)
-    n_blocks, n_test = _check_blocks(n_bars, n_blocks, n_test)
+    n_blocks, n_test = check_blocks(n_bars, n_blocks, n_test)
     edges = [(n_bars * block // n_blocks, n_bars * (block + 1) // n_blocks) for block in range(n_blocks)]
     tested = list(itertools.combinations(range(n_blocks), n_test))
-    splits = [_purged([edges[block] for block in blocks], n_bars, gap) for blocks in tested]
+    splits = [purge([edges[block] for block in blocks], n_bars, gap) for blocks in tested]
     told = {"n_blocks": n_blocks, "n_test": n_test, "gap": gap, "metric": metric}
-    choice = _choose(search, splits, executor, told)
+    choice = _choose(search, splits, told)
     own = _look_up(search, choice, splits)
     by_block = [[k for k, blocks in enumerate(tested) if block in blocks] for block in range(n_blocks)]
     paths = []
@@ -208,7 +215,7 @@ def combinatorial_cross_validation(
         for block, k in enumerate(chosen):
             _stitch(target, [edges[block]], [own.targets[k][tested[k].index(block)]])
         paths.append(_run(search, target, 0, "cross-validation", {**told, "path": path}))
-    everything = _layout([[(0, n_bars)]])
+    everything = lay_out([[(0, n_bars)]])
     returns = np.array([path.returns.to_numpy() for path in paths])
     labels = {
         "test_blocks": [", ".join(map(str, blocks)) for blocks in tested],
@@ -225,7 +232,7 @@ def combinatorial_cross_validation(
         n_untested=0,
         paths=tuple(paths),
         first=0,
-        sharpes=_values("sharpe", _sums(returns, search.account, everything)[:, 0], search.account),
+        sharpes=window_values("sharpe", sum_windows(returns, search.account, everything)[:, 0], search.account),
     )
 
 
@@ -348,242 +355,24 @@ def _ratio_text(value: float) -> str:
     return format_value(float(value), "ratio")
 
 
-# ---- windows ---------------------------------------------------------------------------------------------------------
-
-
-class Split(NamedTuple):
-    """Bars for training and for testing."""
-
-    train: Runs
-    test: Runs
-
-
-def _folds(n_bars: int, train: int, test: int, gap: int, anchored: bool, shorter_last: bool) -> list[Split]:
-    """The folds of a walk-forward."""
-    first = train + gap
-    if first + (min(test, 2) if shorter_last else test) > n_bars:
-        raise ParameterError(
-            f"train {train:,} + gap {gap:,} + test {test:,} = {first + test:,} bars for one fold, and prices have "
-            f"{n_bars:,}: shorten one of them"
-        )
-    starts = range(first, n_bars if shorter_last else n_bars - test + 1, test)
-    if min(starts[-1] + test, n_bars) - first < 2:
-        raise ParameterError("the test window has one bar, and a run needs two: give a longer test, or a shorter train")
-    return [
-        Split([(0 if anchored else start - first, start - gap)], [(start, min(start + test, n_bars))])
-        for start in starts
-    ]
-
-
-def _check_blocks(n_bars: int, n_blocks: Any, n_test: Any) -> tuple[int, int]:
-    """Both as int, or ParameterError naming the one that is wrong."""
-
-    def check(name: str, value: Any, least: int, most: int) -> int:
-        if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or not least <= value <= most:
-            raise ParameterError(f"{name} must be a whole number, {least} to {most:,}, got {shown(value)}")
-        return int(value)
-
-    n_blocks = check("n_blocks", n_blocks, 2, n_bars // 2)
-    n_test = check("n_test", n_test, 1, n_blocks - 1)
-    n_splits = math.comb(n_blocks, n_test)
-    if n_splits > MOST_SPLITS:
-        raise ParameterError(
-            f"{n_test} of {n_blocks} blocks are {n_splits:,} splits, {MOST_SPLITS:,} at most: give fewer"
-        )
-    return n_blocks, n_test
-
-
-def _purged(test: Runs, n_bars: int, gap: int) -> Split:
-    """The bars that are neither tested nor within the gap of one that is."""
-    free = np.ones(n_bars + 2, dtype=bool)
-    free[[0, -1]] = False  # so that every run has both ends
-    for start, stop in test:
-        free[max(start - gap, 0) + 1 : stop + gap + 1] = False
-    ends = np.flatnonzero(free[1:] != free[:-1]).reshape(-1, 2)
-    if (ends[:, 1] - ends[:, 0]).sum() < 2:
-        raise ParameterError(f"gap {gap:,} leaves fewer than two bars of {n_bars:,} for training: shorten it")
-    return Split([(int(start), int(stop)) for start, stop in ends], test)
-
-
-class Layout(NamedTuple):
-    """How windows are put together from nodes of a binary tree, whose leaves are the stretches between two edges."""
-
-    edges: np.ndarray  # int64[n_stretches + 1]  places in the returns
-    n_leaves: int  # a power of two
-    members: np.ndarray  # int64[n_members]  nodes, those of each window in order of time
-    offsets: np.ndarray  # int64[n_windows + 1]  where the members of each window begin
-
-
-def _layout(windows: list[Runs], opened: int = 0) -> Layout:
-    """The windows in terms of the returns of an account that was opened at a bar: the first is that of the next."""
-    places = [[(max(start - opened - 1, 0), max(stop - opened - 1, 0)) for start, stop in runs] for runs in windows]
-    edges = np.unique([place for runs in places for run in runs for place in run])
-    n_leaves = 1 << max(edges.size - 2, 0).bit_length()
-    at = {int(edge): leaf for leaf, edge in enumerate(edges)}
-    members = [[node for start, stop in runs for node in _nodes(at[start], at[stop], n_leaves)] for runs in places]
-    offsets = np.cumsum([0, *map(len, members)])
-    return Layout(edges, n_leaves, np.array([*itertools.chain(*members)], dtype=np.int64), offsets)
-
-
-def _nodes(first: int, stop: int, n_leaves: int) -> list[int]:
-    """The fewest nodes of a binary tree (node k has 2 k and 2 k + 1) that cover these leaves, in order."""
-    left: list[int] = []
-    right: list[int] = []
-    first, stop = first + n_leaves, stop + n_leaves
-    while first < stop:
-        if first % 2:
-            left.append(first)
-        if stop % 2:
-            right.append(stop - 1)
-        first, stop = (first + 1) // 2, stop // 2
-    return left + right[::-1]
-
-
-# ---- sums of windows -------------------------------------------------------------------------------------------------
-
-
-def _sums(returns: np.ndarray, account: Account, layout: Layout) -> np.ndarray:
-    """The sums of every window, float64[n_trials, n_windows, N_SUMS]."""
-    sums = np.empty((len(returns), layout.offsets.size - 1, N_SUMS))
-    _sums_of_windows(returns, account.cash_return, *layout, sums)
-    if not np.isfinite(sums[..., MEAN]).all():
-        raise PricesError("the account left the range of floats: prices or cash are too large or too small")
-    return sums
-
-
-@compiled
-def _sums_of_windows(returns, cash, edges, n_leaves, members, offsets, sums):
-    """Sums of each trial and window, in place.
-
-    returns  float64[n_trials, n_bars]  simple                                  [fraction]
-    cash     float                      return of cash of one bar               [fraction]
-    edges, n_leaves, members, offsets   a Layout
-    sums     float64[n_trials, n_windows, N_SUMS]  r a return, e = r - cash, v what 1 has become: number and
-                                        mean of r; sum of (r - mean)^2; lowest and highest r; sum of max(e, 0), of
-                                        max(-e, 0), of min(e, 0)^2; last, highest and lowest v, 1 included; deepest
-                                        drawdown of v, at most 0
-    """
-    nodes = np.empty((2 * n_leaves, N_SUMS))
-    for k in range(returns.shape[0]):
-        for leaf in range(n_leaves):
-            if leaf + 1 < edges.size:
-                _add_up(returns[k, edges[leaf] : edges[leaf + 1]], cash, nodes[n_leaves + leaf])
-            else:
-                _add_up(returns[k, :0], cash, nodes[n_leaves + leaf])
-        for node in range(n_leaves - 1, 0, -1):
-            nodes[node] = nodes[2 * node]
-            _join(nodes[node], nodes[2 * node + 1])
-        for window in range(offsets.size - 1):
-            _add_up(returns[k, :0], cash, sums[k, window])
-            for member in members[offsets[window] : offsets[window + 1]]:
-                _join(sums[k, window], nodes[member])
-
-
-@compiled
-def _add_up(returns, cash, sums):
-    """The sums of some returns, in place."""
-    total = gained = lost = square_lost = deepest = square = 0.0
-    low, high, value, peak, trough = np.inf, -np.inf, 1.0, 1.0, 1.0
-    for r in returns:
-        total += r
-        low, high = min(low, r), max(high, r)
-        if r > cash:
-            gained += r - cash
-        else:
-            lost += cash - r
-            square_lost += (r - cash) * (r - cash)
-        value *= 1.0 + r
-        peak, trough = max(peak, value), min(trough, value)
-        if value < peak:
-            deepest = min(deepest, value / peak - 1.0)
-    mean = total / returns.size if returns.size else 0.0
-    for r in returns:
-        square += (r - mean) * (r - mean)
-    sums[N], sums[MEAN], sums[SQUARE], sums[LOW], sums[HIGH] = returns.size, mean, square, low, high
-    sums[GAINED], sums[LOST], sums[SQUARE_LOST] = gained, lost, square_lost
-    sums[GROWTH], sums[PEAK], sums[TROUGH], sums[DEEPEST] = value, peak, trough, deepest
-
-
-@compiled
-def _join(sums, after):
-    """Add the sums of what comes next, in place (means and squares as T. Chan, G. Golub, R. LeVeque, 1979)."""
-    n = sums[N] + after[N]
-    if after[N] == 0.0:
-        return
-    apart = after[MEAN] - sums[MEAN]
-    sums[SQUARE] += after[SQUARE] + apart * apart * (sums[N] * after[N] / n)
-    sums[MEAN] += apart * (after[N] / n)
-    sums[N] = n
-    sums[LOW], sums[HIGH] = min(sums[LOW], after[LOW]), max(sums[HIGH], after[HIGH])
-    sums[GAINED] += after[GAINED]
-    sums[LOST] += after[LOST]
-    sums[SQUARE_LOST] += after[SQUARE_LOST]
-    across = sums[GROWTH] * after[TROUGH] / sums[PEAK] - 1.0
-    sums[DEEPEST] = min(sums[DEEPEST], after[DEEPEST], across)
-    sums[PEAK] = max(sums[PEAK], sums[GROWTH] * after[PEAK])
-    sums[TROUGH] = min(sums[TROUGH], sums[GROWTH] * after[TROUGH])
-    sums[GROWTH] *= after[GROWTH]
-
-
-class Window(NamedTuple):
-    """What the formulas below are made of, float64[...] each: the metrics of the same names, of arrays."""
-
-    n: np.ndarray
-    mean: np.ndarray
-    excess: np.ndarray  # a year, by the root of the bars a year
-    deviation: np.ndarray
-    sums: np.ndarray
-    a_year: float
-
-    def varies(self) -> np.ndarray:
-        """Whether there are two returns at least, and they differ by more than rounding."""
-        return (self.n > 1) & (self.sums[..., HIGH] - self.sums[..., LOW] > ROUNDING)
-
-    def cagr(self) -> np.ndarray:
-        """Undefined without a bar, and where it is beyond a ratio."""
-        yearly = self.sums[..., GROWTH] ** (self.a_year / self.n)
-        return np.where((self.n > 0) & (yearly <= LARGEST_RATIO), yearly - 1.0, np.nan)
-
-
-FORMULAS: dict[str, Callable[[Window], np.ndarray]] = {  # of all of them more is better
-    "sharpe": lambda w: np.where(w.varies(), _ratio(w.excess, w.deviation), np.nan),
-    "sortino": lambda w: _ratio(w.excess, np.sqrt(w.sums[..., SQUARE_LOST] / w.n)),
-    "calmar": lambda w: _ratio(w.cagr(), -w.sums[..., DEEPEST]),
-    "omega": lambda w: _ratio(w.sums[..., GAINED], w.sums[..., LOST]),
-    "total_return": lambda w: w.sums[..., GROWTH] - 1.0,
-    "cagr": Window.cagr,
-    "annual_return": lambda w: w.mean * w.a_year,
-    "max_drawdown": lambda w: w.sums[..., DEEPEST] + 0.0,
-}
-
-
-def _values(metric: str, sums: np.ndarray, account: Account, *, to_choose: bool = False) -> np.ndarray:
-    """The metric of windows, NaN where it is undefined; also, to choose by it, where returns do not vary."""
-    with np.errstate(all="ignore"):
-        n, mean = np.where(sums[..., N] > 0, sums[..., N], np.nan), sums[..., MEAN]
-        excess = (mean - account.cash_return) * math.sqrt(account.a_year)
-        window = Window(n, mean, excess, np.sqrt(sums[..., SQUARE] / (n - 1)), sums, account.a_year)
-        values = FORMULAS[metric](window)
-        return np.where(np.isnan(n) | (to_choose & ~window.varies()), np.nan, values)
-
-
-def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    defined = (denominator != 0.0) & (np.abs(numerator) <= LARGEST_RATIO * np.abs(denominator))
-    return np.where(defined, numerator / denominator + 0.0, np.nan)
-
-
 # ---- the search ------------------------------------------------------------------------------------------------------
 
 
 class Search(NamedTuple):
     """What is searched, and by what."""
 
+    asked: Asked
     trials: Trials
     metric: str
-    wanted: Callable[[np.ndarray], np.ndarray]  # which combinations `where` leaves
     prices: Any  # as they were given
-    job: Job
-    account: Account
+
+    @property
+    def job(self) -> Job:
+        return self.trials.job
+
+    @property
+    def account(self) -> Account:
+        return self.trials.account
 
 
 class Best(NamedTuple):
@@ -613,101 +402,55 @@ class Own(NamedTuple):
 
 
 def _search(
-    prices: Any, strategy: Any, grid: Any, where: Any, memory: Any, metric: Any, settings: Mapping[str, Any]
+    prices: Any,
+    strategy: Any,
+    grid: Any,
+    where: Any,
+    memory: Any,
+    executor: Any,
+    metric: Any,
+    settings: Mapping[str, Any],
 ) -> Search:
     """The arguments checked, as `run_grid` does."""
     if metric not in list(FORMULAS):
         raise ParameterError(f"no choice by metric {shown(metric)}{did_you_mean(str(metric)[:40], FORMULAS)}")
-    function = get_strategy(strategy) if isinstance(strategy, str) else strategy
-    if not callable(function):
-        raise ParameterError("a search needs a strategy with parameters: a registered name, or a function")
-    space, given = read_space(grid), complete_given(settings)
-    for name, values in zip(space.names, space.values, strict=True):
-        check_axis(function, name, values)
-    wanted, room, bars = read_where(where, space), check_room(memory, 0, 0), check_prices(prices)
-    job = Job(with_other_columns(bars, prices), bars.shape[1], function, space, given, ("sharpe",), room)
-    trials = Trials(job, n_threads())
-    return Search(trials, metric, wanted, prices, job, trials.account)
+    asked = read_search(strategy, grid, where, settings, ("sharpe",), memory, executor, n_results=0)
+    return Search(asked, Trials(asked.on(prices), n_threads()), metric, prices)
 
 
-def _choose(
-    search: Search, splits: list[Split], executor: concurrent.futures.Executor | None, told: dict[str, Any]
-) -> Choice:
+def _choose(search: Search, splits: list[Split], told: dict[str, Any]) -> Choice:
     """The best combination on the training bars of each split; notes in the ledger what was tried."""
-    job, layout = search.job, _layout([split.train for split in splits])
+    job, asked, space = search.job, search.asked, search.job.space
+    identity = identify(job, asked.where, told) if is_kept() else None
+    work = functools.partial(find_best, metric=search.metric, layout=lay_out([split.train for split in splits]))
     values, numbers = np.full(len(splits), -np.inf), np.full(len(splits), -1)
-    n_tried = n_wanted = 0
-    seen, refused = hashlib.sha256(), -1
-    for batch, best in _judged(search, layout, executor):
-        higher = best.values > values
+    n_tried, n_wanted, refused = 0, 0, space.size
+
+    def left(block: np.ndarray) -> np.ndarray:
+        return block[asked.chosen(space.codes(block))]
+
+    for batch, best in try_all(search.trials, left, work, asked.executor):
+        higher = (best.values > values) | ((best.values == values) & (best.numbers < numbers))
         values[higher], numbers[higher] = best.values[higher], best.numbers[higher]
         n_wanted, n_tried = n_wanted + batch.size, n_tried + int(best.tried.sum())
-        seen.update(batch[best.tried].tobytes())
-        if refused < 0 and not best.tried.all():
-            refused = int(batch[~best.tried][0])
+        refused = min(refused, *batch[~best.tried][:1].tolist(), space.size)
     if not n_tried:
-        raise ParameterError(why_none(job, refused if refused >= 0 else None))
-    if is_kept():
-        _record(search, told, n_tried, seen.hexdigest())
-    return Choice(numbers, n_tried, n_wanted - n_tried, job.space.size - n_wanted)
+        raise ParameterError(why_none(job, refused if n_wanted else None))
+    if identity:
+        note(identity, job, asked.where, search.trials.settings, n_tried, "walk_forward", splits=told)
+    return Choice(numbers, n_tried, n_wanted - n_tried, space.size - n_wanted)
 
 
-def _record(search: Search, told: dict[str, Any], n_trials: int, tried: str) -> None:
-    """Note in the ledger what was tried."""
-    space = search.job.space
-    record_trials(
-        data=hash_bars(search.job.prices),
-        strategy=function_name(search.job.strategy),
-        request={
-            "values": {name: [*map(repr, values)] for name, values in zip(space.names, space.values, strict=True)},
-            "tried": tried,
-            "settings": search.trials.settings,
-            "splits": told,
-        },
-        n_trials=n_trials,
-        kind="walk_forward",
-        symbol=_symbol(search),
-    )
-
-
-def _judged(
-    search: Search, layout: Layout, executor: concurrent.futures.Executor | None
-) -> Iterator[tuple[np.ndarray, Best]]:
-    """Batches of combinations, in order, with the best of each."""
-    job = search.job
-    n, most = job.space.size, max(WORK // len(job.bars), 1)
-    most = min(most, max(-(-n // N_BATCHES), 1)) if executor else most
-    starts = (np.arange(start, min(start + most, n)) for start in range(0, n, most))
-    batches = (numbers[search.wanted(job.space.codes(numbers))] for numbers in starts)
-    if executor is None:
-        yield from ((numbers, _best(search, numbers, layout)) for numbers in batches if numbers.size)
-        return
-    futures = [
-        (numbers, executor.submit(judge, job, search.metric, numbers, layout)) for numbers in batches if numbers.size
-    ]
-    try:
-        for numbers, future in futures:
-            yield numbers, future.result()
-    finally:
-        for _, future in futures:
-            future.cancel()
-
-
-def judge(job: Job, metric: str, numbers: np.ndarray, layout: Layout) -> Best:
-    """What an executor's worker does with some combinations of a job."""
-    trials = Trials(job)
-    return _best(Search(trials, metric, np.asarray, job.bars, job, trials.account), numbers, layout)
-
-
-def _best(search: Search, numbers: np.ndarray, layout: Layout) -> Best:
+def find_best(trials: Trials, numbers: np.ndarray, metric: str, layout: Layout) -> Best:
+    """The best of some combinations in each window."""
     n_windows = layout.offsets.size - 1
     best = Best(np.full(n_windows, -np.inf), np.full(n_windows, -1), np.empty(numbers.size, dtype=bool))
-    for places in _chunks(search.job, np.arange(numbers.size), layout):
-        state, returns = search.trials.returns(search.job.space.codes(numbers[places]))
+    for places in _chunks(trials.job, np.arange(numbers.size), layout):
+        state, returns = trials.returns(trials.job.space.codes(numbers[places]))
         best.tried[places] = state == DONE
         if not len(returns):
             continue
-        values = _values(search.metric, _sums(returns, search.account, layout), search.account, to_choose=True)
+        values = window_values(metric, sum_windows(returns, trials.account, layout), trials.account, to_choose=True)
         values = np.where(np.isnan(values), -np.inf, values)
         row = values.argmax(axis=0)
         highest = values[row, np.arange(n_windows)]
@@ -727,20 +470,20 @@ def _chunks(job: Job, items: np.ndarray, layout: Layout) -> Iterator[np.ndarray]
 def _look_up(search: Search, choice: Choice, splits: list[Split]) -> Own:
     """The chosen trials once more: their target positions on the test bars, and their metrics on either side."""
     n = len(splits)
-    layout = _layout([split.train for split in splits] + [split.test for split in splits])
+    layout = lay_out([split.train for split in splits] + [split.test for split in splits])
     sums = np.zeros((2 * n, N_SUMS))  # of no returns
     targets = [[np.zeros(stop - start) for start, stop in split.test] for split in splits]
     for numbers in _chunks(search.job, np.unique(choice.numbers[choice.numbers >= 0]), layout):
         codes = search.job.space.codes(numbers)
         _, lines = search.trials.targets(codes)
-        found = _sums(search.trials.returns_of(lines), search.account, layout)
+        found = sum_windows(search.trials.returns_of(lines), search.account, layout)
         for k in np.flatnonzero(np.isin(choice.numbers, numbers)):
             row = int(np.searchsorted(numbers, choice.numbers[k]))
             targets[k] = [lines[row, start:stop].copy() for start, stop in splits[k].test]
             sums[[k, n + k]] = found[row, [k, n + k]]
     wanted = (("sharpe", sums[:n]), (search.metric, sums[n:]))
-    in_sample = _values(search.metric, sums[:n], search.account)
-    return Own(targets, in_sample, *(_values(name, part, search.account) for name, part in wanted))
+    in_sample = window_values(search.metric, sums[:n], search.account)
+    return Own(targets, in_sample, *(window_values(name, part, search.account) for name, part in wanted))
 
 
 # ---- what comes out --------------------------------------------------------------------------------------------------
@@ -787,7 +530,7 @@ def _result(
     sharpes = own.in_sample_sharpe[choice.numbers >= 0]
     return WalkForwardResult(
         strategy=function_name(search.job.strategy),
-        symbol=_symbol(search),
+        symbol=symbol_of(search.job),
         metric=search.metric,
         folds=pd.concat([labels, pd.DataFrame(columns, index=labels.index), metrics], axis=1),
         chosen=chosen,
@@ -812,7 +555,3 @@ def _stability(space: Space, chosen: list[dict[str, Any]]) -> pd.DataFrame:
         rows[name] = (len(set(values)), most_frequent, times / len(values) if values else math.nan, spread)
     table = pd.DataFrame.from_dict(rows, orient="index", columns=["distinct", "most_frequent", "share", "spread"])
     return table.rename_axis("parameter")
-
-
-def _symbol(search: Search) -> str:
-    return str(search.prices.attrs.get("symbol", ""))

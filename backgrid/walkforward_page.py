@@ -4,7 +4,6 @@ All else, months to provenance, `backgrid.page` makes of the out-of-sample run.
 """
 
 import dataclasses
-import html
 import itertools
 import math
 import re
@@ -21,7 +20,7 @@ from backgrid.grid_page import _listed, _plain
 from backgrid.indicators import check_window
 from backgrid.lookahead import LookaheadReport, check_lookahead
 from backgrid.metrics import METRICS, format_metric, format_value
-from backgrid.page import HEADLINE, Html, asked_for, benchmark_metrics, html_table, verdicts
+from backgrid.page import Chip, Html, asked_for, benchmark_metrics, chance, head, html_table, verdicts
 from backgrid.result import BacktestResult
 from backgrid.strategies import STRATEGIES, describe_strategy, strategy_defaults
 from backgrid.walkforward import FORMULAS, WalkForwardResult, _folds
@@ -65,30 +64,21 @@ def check(forward: WalkForwardResult, strategy: Any, prices: pd.DataFrame) -> Lo
 def summary(forward: WalkForwardResult, checked: LookaheadReport | None = None) -> Html:
     """Title, what could be said aloud, verdicts, and six numbers out of sample beside holding."""
     result = _run(forward)
-    held, against, index = benchmark_metrics(result), result.settings["benchmark"], result.equity.index
-    title = f"{_name(forward.strategy)} on {forward.symbol or 'these prices'}, walked forward"
-    first, last = (f"<span class='date'>{bar_text(index, at)}</span>" for at in (forward.first, len(index) - 1))
-    cards = ""
-    for name in HEADLINE:
-        beside = f"{against} {format_metric(name, held[name])}" if name in held else ""
-        number = f"{format_metric(name, result.metrics[name])}<small>{html.escape(beside)}</small>"
-        cards += f"<div class='card'><dt>{html.escape(METRICS[name].label)}</dt><dd>{number}</dd></div>"
-    told = "".join(f"<li class='{kind}'>{html.escape(text)}</li>" for kind, text in _verdicts(forward, held, checked))
-    return Html(
-        f"<header class='summary'><h1>{html.escape(title)}</h1>"
-        f"<p class='span'>out of sample from {first} to {last}, {len(index) - forward.first:,} bars in "
-        f"{_plural(forward.n_folds, 'fold')}</p>"
-        f"<p class='lead'>{html.escape(_lead(forward, held))}</p>"
-        f"<ul class='chips' aria-label='Verdicts'>{told}</ul><dl class='cards'>{cards}</dl></header>"
+    held, index = benchmark_metrics(result), result.equity.index
+    n_bars, first, last = len(index) - forward.first, bar_text(index, forward.first), bar_text(index, len(index) - 1)
+    return head(
+        result,
+        held,
+        title=f"{_name(forward.strategy)} on {forward.symbol or 'these prices'}, walked forward",
+        span=f"out of sample from {first} to {last}, {n_bars:,} bars in {_plural(forward.n_folds, 'fold')}",
+        lead=_lead(forward, held),
+        # no trials are counted: what was chosen was chosen by other bars
+        chips=verdicts(result, held, checked, luck=chance(result, None), own=_verdicts(forward)),
     )
 
 
-def _verdicts(
-    forward: WalkForwardResult, held: Mapping[str, float], checked: LookaheadReport | None
-) -> list[tuple[str, str]]:
-    """What a reader should know before believing: (good, bad or plain, words)."""
-    # nothing is to be deflated: what was chosen was chosen by other bars
-    by_return, by_risk, *others, data = verdicts(_run(forward), held, checked, n_trials=None)
+def _verdicts(forward: WalkForwardResult) -> list[Chip]:
+    """What a reader should know of the folds before believing."""
     own = [_efficiency(forward), _gains(forward), _stable(forward)]
     if forward.n_flat:
         own.append(("bad", f"flat in {forward.n_flat:,} of {forward.n_folds:,} folds: no trial could be chosen"))
@@ -100,10 +90,10 @@ def _verdicts(
         own.append(("plain", f"the last {last} not tested"))
     if forward.first:
         own.append(("plain", f"flat on {_plural(forward.first, 'bar')} before, which sizing looks back on"))
-    return [by_return, by_risk, *own, *others, data]
+    return own
 
 
-def _efficiency(forward: WalkForwardResult) -> tuple[str, str]:
+def _efficiency(forward: WalkForwardResult) -> Chip:
     kept = forward.efficiency
     outside, inside = (format_value(s, "ratio") for s in (forward.out_of_sample_sharpe, forward.in_sample_sharpe))
     if math.isnan(kept):
@@ -112,7 +102,7 @@ def _efficiency(forward: WalkForwardResult) -> tuple[str, str]:
     return kind, f"efficiency {format_value(kept, 'ratio')}: Sharpe {outside} out of sample, {inside} in sample"
 
 
-def _gains(forward: WalkForwardResult) -> tuple[str, str]:
+def _gains(forward: WalkForwardResult) -> Chip:
     ours, theirs = _returns(forward)
     gained, ahead, n = int((ours > 0.0).sum()), int((ours > theirs).sum()), forward.n_folds
     against = _run(forward).settings["benchmark"]
@@ -122,23 +112,24 @@ def _gains(forward: WalkForwardResult) -> tuple[str, str]:
     return kind, f"gains in {gained:,} of {n:,} folds, more than {against} in {ahead:,}"
 
 
-def _stable(forward: WalkForwardResult) -> tuple[str, str]:
+def _stable(forward: WalkForwardResult) -> Chip:
     """Whether the folds agree on the parameters. Choices wander that differ widely and do not last."""
     made = [params for params in forward.chosen if params is not None]
     if len(made) < 2:
         return "plain", "parameters of fewer than two folds: nothing to compare"
-    wander, told, steps = False, [], len(made) - 1
+    wander, spreads, told, steps = False, False, [], len(made) - 1
     for name, row in forward.stability.to_dict("index").items():
         changes = sum(before[name] != after[name] for before, after in itertools.pairwise(made))
         numeric = math.isfinite(row["spread"])
         wide = row["spread"] > WANDERS if numeric else row["share"] <= MOSTLY
         wander |= wide and changes > LASTS * steps
         if changes:
+            spreads |= numeric
             spread = f" (spread {format_value(row['spread'], 'ratio')})" if numeric else ""
             told.append(f"{name} changed {changes:,} of {steps:,} times{spread}")
     if not told:
         return "good", f"parameters are stable: {len(made):,} folds chose the same"
-    scale = f"; spread at random {ANY_ALIKE:.2f}" if "(spread" in "".join(told) else ""
+    scale = f"; spread at random {ANY_ALIKE:.2f}" if spreads else ""
     said = "parameters wander" if wander else "parameters are stable"
     return "bad" if wander else "good", f"{said}: {', '.join(told)}{scale}"
 

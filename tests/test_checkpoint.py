@@ -3,12 +3,13 @@
 import contextlib
 import functools
 import hashlib
+import math
 
 import numpy as np
 import plain
 import pytest
 
-from backgrid import grid
+from backgrid import search
 from backgrid._sweep import DONE, REFUSED
 from backgrid.checkpoint import HEAD, MAGIC, Batch, Checkpoint
 from backgrid.errors import ParameterError
@@ -188,8 +189,10 @@ def evaluated(monkeypatch):
 
     metrics = Trials.metrics
     monkeypatch.setattr(Trials, "metrics", counted)
-    monkeypatch.setattr(grid, "WORK", 4 * 250)
-    monkeypatch.setattr(grid, "N_CALLED", 4)
+    monkeypatch.setattr(search, "WORK", 4 * 250)
+    monkeypatch.setattr(search, "N_CALLED", 4)
+    monkeypatch.setattr(search, "FIRST", 4)
+    monkeypatch.setattr(search, "SECONDS", math.inf)
     return sizes
 
 
@@ -236,9 +239,9 @@ def test_batches_of_another_size_go_on_too(path, aapl, evaluated, monkeypatch):
     evaluated.stop = 1
     run_grid(aapl, "ma_crossover", GRID, checkpoint=path)
     evaluated.stop = None
-    monkeypatch.setattr(grid, "WORK", 5 * 250)
+    monkeypatch.setattr(search, "WORK", 5 * 250)
     equal(run_grid(aapl, "ma_crossover", GRID, checkpoint=path), run_grid(aapl, "ma_crossover", GRID))
-    assert evaluated == [4, 1, 5, 2, 5, 5, 2]
+    assert evaluated == [4, 5, 3, 5, 5, 2]
 
 
 def crossing(prices, *, fast_window=2, slow_window=9):

@@ -467,6 +467,11 @@ def fine(close, *, window=20):
 
 def broken(close):
     return close["nothing"]
+
+def picky(close):
+    if len(close) < 1509 or round(close.iloc[-1]) != 252:
+        raise ValueError("not these bars")
+    return (close.shift(-1) > close).astype(float)
 """
 
 
@@ -512,6 +517,13 @@ def test_check_of_a_strategy_that_is_not_clean_exits_1(words, said, strategies_f
     assert done.stdout.startswith(said)
 
 
+def test_check_that_could_compare_nothing_exits_2(strategies_file):
+    """It looks ahead, and refuses whatever is not the whole truth: that is no verdict."""
+    done = backgrid_command("check", "mine.py:picky")
+    assert (done.exit_code, done.stderr) == (2, "")
+    assert done.stdout.startswith("picky() on AAPL could not be checked")
+
+
 def test_check_imports_the_file_afresh(strategies_file):
     done = backgrid_command("check", "mine.py:fine", "--symbol", "EURUSD=X", "--interval", "1h", "--end", "2017-02-28")
     assert done.exit_code == 0 and "  fresh process: same signals at 4 cuts" in done.stdout
@@ -544,4 +556,5 @@ def test_check_tells_its_exit_codes_and_its_source():
     assert done.exit_code == 0 and done.stdout.startswith("Usage: ")
     told = " ".join(done.stdout.split())
     assert "Exits 0 if it is clean; 1 if it looks ahead" in told and "[default: sample]" in told
+    assert "2 if it cannot be run, or if nothing could be compared" in told
     assert backgrid_command("check").exit_code == 2

@@ -2,7 +2,11 @@
 
 import concurrent.futures
 import contextlib
+import copy
+import dataclasses
 import multiprocessing
+import pickle
+import re
 import sys
 import tracemalloc
 
@@ -14,10 +18,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backgrid import grid as grid_module
+from backgrid import search
 from backgrid._sweep import CORE
 from backgrid.engine import run_backtest
 from backgrid.errors import ParameterError, PricesError
-from backgrid.grid import DEFAULT_METRICS, Winner, run_grid
+from backgrid.grid import DEFAULT_METRICS, GridResult, Winner, run_grid
 from backgrid.indicators import above, below, ema, sma
 from backgrid.metrics import METRICS
 from backgrid.strategies import register_strategy
@@ -44,6 +49,11 @@ def numpy_momentum(prices, *, window=5):
 def by_word(prices, *, mean="sma", window=3, turned=False):
     line = {"sma": sma, "ema": ema}[mean](prices["Close"], window)
     return below(prices["Close"], line) if turned else above(prices["Close"], line)
+
+
+def parts(prices, *, last=3, size=1.0):
+    """A share of 5 % for each unit of size, until a bar."""
+    return (np.arange(len(prices)) < last) * size * 0.05
 
 
 def held(prices, *, first=0, last=3):
@@ -113,8 +123,8 @@ def test_memory_and_batches_change_nothing(seed, n_bars, sweep, memory, work):
         return
     hold_to_single_runs(expected, prices, strategy, fees=0.001)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(grid_module, "WORK", work)
-        patch.setattr(grid_module, "N_CALLED", 1 + work % 7)
+        patch.setattr(search, "WORK", work)
+        patch.setattr(search, "N_CALLED", 1 + work % 7)
         same(run_grid(prices, strategy, grid, fees=0.001, memory=memory), expected)
 
 
@@ -181,7 +191,7 @@ def test_an_executor_takes_part_in_all_the_rest(aapl, executor, tmp_path):
 def test_a_large_sweep_is_shared_among_workers(aapl):
     pool = InPlace()
     result = run_grid(aapl, "ma_crossover", {"fast_window": range(1, 20), "slow_window": range(20, 40)}, executor=pool)
-    assert result.n_trials == 380 and len(pool.submitted) >= grid_module.N_BATCHES
+    assert result.n_trials == 380 and len(pool.submitted) >= search.WORKERS
 
 
 def test_an_error_in_a_worker_is_the_error_of_the_sweep(aapl, executor):
@@ -414,6 +424,88 @@ def test_neighbours_that_were_refused_or_excluded_are_none(aapl):
     assert [labels[place] for place in fewer.neighbours(labels.index((5, 8)))] == [(3, 8)]
 
 
+def test_neighbours_of_a_sample_are_the_nearest_points_by_share_of_the_range(bars):
+    """Ranges of 100 and of 2: (10, 0.0) is a tenth of a range away from (0, 0.0), and (0, 0.1) a twentieth."""
+    places = [(0, 0.0), (0, 0.1), (10, 0.0), (20, 0.2), (15, 0.4), (60, 1.0), (80, 1.5), (100, 2.0), (90, 0.9)]
+    grid = [{"last": last, "size": size} for last, size in places]
+    result = run_grid(bars(close=np.linspace(100.0, 200.0, 120)), parts, grid, fill="close")
+    assert result.sampled and not run_grid(bars(close=CLOSES), held, {"first": [0, 1], "last": [3, 4]}).sampled
+    assert result.neighbours(0).tolist() == [1, 2, 3, 4]
+    assert result.neighbours(7).tolist() == [4, 5, 6, 8]
+    winner = result.best("total_return")
+    assert winner.params == {"last": 100, "size": 2.0} and winner.sampled
+    assert sorted(winner.neighbours) == sorted(result.metrics["total_return"].iloc[[4, 5, 6, 8]])
+    assert "the highest of 9 trials; its 4 nearest: median " in repr(winner)
+
+
+def test_words_of_a_sample_are_the_same_or_a_whole_range_apart(bars):
+    """Up to 8, 6 / 11 of both ranges from 2, the same mean is nearer than the other, of which 3 and 5 are next."""
+
+    def strategy(prices, *, mean="sma", window=2, slow=4):
+        return by_word(prices, mean=mean, window=window)
+
+    grid = [{"mean": ["sma", "ema"][window % 2], "window": window, "slow": 2 * window} for window in range(2, 14)]
+    result = run_grid(bars(close=CLOSES * 5), strategy, grid)
+    assert result.sampled
+    assert [result.params(row)["window"] for row in result.neighbours(0)] == [3, 4, 5, 6, 8, 10]
+
+
+def test_neighbours_of_points_that_fill_a_grid_are_those_of_the_grid(nine, bars):
+    points = [{"first": first, "last": last} for first, last in nine.metrics.index]
+    listed = run_grid(bars(close=CLOSES), held, points, fill="close")
+    assert not listed.sampled
+    assert [listed.neighbours(place).tolist() for place in range(9)] == [
+        nine.neighbours(place).tolist() for place in range(9)
+    ]
+
+
+def test_whole_numbers_beyond_64_bits_have_neighbours(bars):
+    grid = [{"first": place, "last": 10**30 + place * 10**28} for place in range(7)]
+    result = run_grid(bars(close=np.linspace(100.0, 200.0, 20)), held, grid, fill="close")
+    assert result.sampled and result.neighbours(3).tolist() == [1, 2, 4, 5]
+
+
+def test_one_neighbour_is_told_as_one(nine):
+    winner = nine.best("total_return")
+    text = repr(winner._replace(neighbours=np.array([0.1, np.nan]))).replace("\u202f", " ")
+    assert text == "first=0, last=3: total_return 21.0 %, the highest of 9 trials; its only neighbour: 10.0 %"
+    assert repr(winner._replace(neighbours=np.array([0.1]), sampled=True)).endswith("its nearest: 10.0\u202f%")
+
+
+def test_the_best_of_a_cost_or_risk_is_the_lowest(aapl):
+    result = run_grid(aapl, "ma_crossover", PAIRS, fees=0.001)
+    for metric in ("annual_volatility", "turnover", "fees_paid"):
+        winner, values = result.best(metric), result.metrics[metric]
+        assert winner.value == values.min() and tuple(winner.params.values()) == values.idxmin()
+        assert f", the lowest of {result.n_trials} trials; its " in repr(winner) and ", highest " in repr(winner)
+    assert result.best("max_drawdown").value == result.metrics["max_drawdown"].max()
+
+
+@pytest.mark.parametrize("metric", ["n_trades", "exposure", "skew", "kurtosis"])
+def test_what_only_describes_has_no_best(nine, metric):
+    with pytest.raises(ParameterError, match=f"{metric} has no best: .* choose by one of: total_return, cagr, annual_"):
+        nine.best(metric)
+
+
+def test_sweep_of_what_only_describes_shows_no_winner(aapl):
+    result = run_grid(aapl, "momentum", {"window": range(2, 40)}, metrics=["n_trades"])
+    assert repr(result) == "<GridResult momentum AAPL, 38 trials>"
+    assert "<p>The first 10 of 38.</p>" in result._repr_html_()
+    assert "winner" not in result.heatmap("n_trades").caption
+    with pytest.raises(ParameterError, match="choose by one of: none that this sweep has"):
+        result.best("n_trades")
+
+
+def test_winner_of_a_sweep_without_sharpe_ratios_is_the_best_of_the_first_metric_that_has_one(aapl):
+    result = run_grid(aapl, "momentum", {"window": range(2, 40)}, metrics=["n_trades", "fees_paid"], fees=0.001)
+    lowest = result.metrics["fees_paid"].idxmin()
+    assert repr(result).startswith(f"<GridResult momentum AAPL, 38 trials; window={lowest}: fees_paid ")
+    page = result._repr_html_()
+    assert "<p>The best 10 of 38 by fees_paid.</p>" in page
+    rows = [int(row.split("</th>")[0]) for row in page.split("<th>")[1:] if row[0].isdigit()]
+    assert rows == result.metrics["fees_paid"].sort_values(kind="stable").index[:10].tolist()
+
+
 def test_the_highest_is_the_winner_and_the_first_of_equals(bars):
     """Bought on the last bar but one, or on the last: nothing is earned either way."""
     prices, grid = bars(close=CLOSES), {"last": [5], "first": [4, 0, 5, 2]}
@@ -425,7 +517,7 @@ def test_the_highest_is_the_winner_and_the_first_of_equals(bars):
 def test_what_is_undefined_does_not_win(aapl):
     result = run_grid(aapl, "momentum", {"window": [249, 20]})  # the first is never in the market
     assert np.isnan(result.metrics["sharpe"].iloc[0]) and result.best().params == {"window": 20}
-    assert result.best().neighbours.size == 1 and "it has no neighbours" in repr(result.best())
+    assert result.best().neighbours.size == 1 and repr(result.best()).endswith("; it has no neighbours")
 
 
 def test_a_metric_that_is_undefined_for_all_has_no_winner(bars):
@@ -455,10 +547,10 @@ def shown_everywhere(result):
 def test_no_winner_is_shown_without_the_number_of_trials(aapl, sweep, metrics):
     result = run_grid(aapl, *SWEEPS[sweep], metrics=metrics)
     for text in shown_everywhere(result):
-        assert f"{result.n_trials} trials" in text
+        assert (f"{result.n_trials} trials" if result.n_trials > 1 else "1 trial") in text
     winner = result.best(result.metrics.columns[0])
     for text in (repr(winner), str(winner), f"{winner}"):
-        assert f"the highest of {result.n_trials} trials" in text
+        assert (f"the highest of {result.n_trials} trials" if result.n_trials > 1 else ", the only trial") in text
 
 
 def test_several_symbols_show_the_trials_of_all(several):
@@ -485,6 +577,12 @@ def test_the_table_shows_the_best_few_and_says_of_how_many(aapl):
     assert page.index(f"<th>{result.best().params['window']}</th>") < page.index("The best 10")
 
 
+def test_every_row_of_the_table_names_all_its_parameters(aapl):
+    result = run_grid(aapl, "ma_crossover", PAIRS)
+    page = "".join(result._repr_html_().split())
+    assert all(f"<th>{fast}</th><th>{slow}</th>" in page for fast, slow in result.metrics["sharpe"].nlargest(10).index)
+
+
 def test_hostile_names_do_not_reach_the_page(bars):
     def strategy(prices, *, word="<img src=x onerror=alert(1)>"):
         return pd.Series(1.0, prices.index)
@@ -495,6 +593,35 @@ def test_hostile_names_do_not_reach_the_page(bars):
     result = run_grid(prices, strategy, {"word": ["<img src=x onerror=alert(1)>", "<svg onload=alert(2)>"]})
     page = result._repr_html_()
     assert not any(tag in page for tag in ("<script", "<img", "<svg", "<b>X"))
+
+
+def test_a_single_trial_is_no_plural(aapl):
+    result = run_grid(aapl, "buy_and_hold", {})
+    assert repr(result).startswith("<GridResult buy_and_hold AAPL, 1 trial; the defaults: sharpe ")
+    assert repr(result).endswith(", the only trial>")
+
+
+@pytest.mark.parametrize("sweep", ["pairs", "points", "called"])
+def test_a_sweep_can_be_pickled_and_copied_with_all_it_can_do(aapl, sweep):
+    result = run_grid(aapl, *SWEEPS[sweep], fees=0.001)
+    for twin in (pickle.loads(pickle.dumps(result)), copy.deepcopy(result), copy.copy(result)):
+        same(twin, result)
+        assert repr(twin) == repr(result) and twin.run() == result.run()
+        pd.testing.assert_frame_equal(twin.returns(), result.returns(), check_exact=True)
+        assert twin != result and hash(result) == hash(result)
+
+
+def test_a_strategy_that_cannot_be_pickled_is_named(aapl):
+    def inner(prices, *, window=5):
+        return above(prices["Close"], sma(prices["Close"], window))
+
+    with pytest.raises((AttributeError, pickle.PicklingError), match="inner"):
+        pickle.dumps(run_grid(aapl, inner, {"window": [2, 5]}))
+
+
+def test_every_public_attribute_of_a_sweep_is_documented():
+    for name in (field.name for field in dataclasses.fields(GridResult)):
+        assert re.search(rf"^ +(\w+, )*{name}(, \w+)* : ", GridResult.__doc__, re.MULTILINE), name
 
 
 def test_winners_are_plain_tuples(nine):
@@ -540,7 +667,7 @@ def test_there_is_no_bar_where_nobody_looks_on(aapl, bar, capfd):
 
 @pytest.mark.parametrize("pool", [None, InPlace()], ids=["here", "executor"])
 def test_the_bar_counts_combinations_in_a_terminal_and_in_a_notebook(aapl, bar, monkeypatch, pool):
-    monkeypatch.setattr(grid_module, "WORK", 4 * 250)
+    monkeypatch.setattr(search, "WORK", 4 * 250)
     monkeypatch.setenv("JPY_SESSION_NAME", "/notebook")
     run_grid(aapl, "ma_crossover", PAIRS, executor=pool)
     assert bar[0]["disable"] is False and bar[0]["total"] == bar.n == 12
@@ -574,7 +701,7 @@ def interrupted(monkeypatch):
 
     original = Trials.metrics
     monkeypatch.setattr(Trials, "metrics", metrics)
-    monkeypatch.setattr(grid_module, "WORK", 4 * 250)
+    monkeypatch.setattr(search, "WORK", 4 * 250)
     return done
 
 
@@ -627,7 +754,7 @@ def test_ctrl_c_in_the_second_symbol_gives_the_first(aapl, interrupted):
 def test_ten_million_cells_are_refused_with_their_number(aapl, memory):
     grid = {"fast_window": range(1, 2001), "slow_window": range(2001, 7001)}
     tracemalloc.start()
-    with pytest.raises(ParameterError, match="10,000,000 combinations with 15 metrics need 2,640 MB .* memory is"):
+    with pytest.raises(ParameterError, match="10,000,000 combinations with 15 metrics need 3,080 MB .* memory is"):
         run_grid(aapl, "ma_crossover", grid, memory=memory)
     assert tracemalloc.get_traced_memory()[1] < 20e6
     tracemalloc.stop()

@@ -18,7 +18,8 @@ from backgrid.engine import run_backtest
 from backgrid.errors import ParameterError
 from backgrid.grid import run_grid
 from backgrid.grid_page import check_grid, plain_grid, read_grid
-from backgrid.metrics import format_metric
+from backgrid.metrics import format_metric, format_value
+from backgrid.space import sample_grid
 
 PAIRS = {"fast_window": [5, 10, 20], "slow_window": [8, 30, 60, 100]}
 
@@ -45,6 +46,12 @@ SWEEPS = {
         "ma_crossover",
         PAIRS,
         {"where": "fast_window == 5 and slow_window == 30 or fast_window == 20 and slow_window == 100"},
+    ),
+    "sample": lambda: (
+        plain.random_bars(6, 400),
+        "macd",
+        sample_grid({"fast_window": (2, 15), "slow_window": (20, 60), "signal_window": (2, 12)}, 60),
+        {"fees": 0.001},
     ),
     "few_bars": lambda: (plain.random_bars(4, 30), "momentum", {"window": [2, 3, 5]}, {"fill": "close"}),
     "losing": lambda: (
@@ -165,33 +172,69 @@ def told(name, **changed):
 @every_sweep
 def test_number_of_trials_stands_in_title_and_sentence(name):
     title, lead = told(name)
-    many = f"the best of {swept(name).n_trials}" if swept(name).n_trials > 1 else "the only trial"
+    many = f"the best of {swept(name).n_trials} trials" if swept(name).n_trials > 1 else "the only trial"
     assert title.endswith(f", {many}")
-    assert (f"It is {many} trials, among" if swept(name).n_trials > 1 else "Nothing else was tried.") in lead
+    assert (f"It is {many}, among" if swept(name).n_trials > 1 else "Nothing else was tried.") in lead
 
 
 # ---- the answer ------------------------------------------------------------------------------------------------------
 
 
 def test_title_names_the_winner_in_words():
-    assert told("two")[0] == "Moving-average crossover 5/30 on AAPL, the best of 10"
+    assert told("two")[0] == "Moving-average crossover 5/30 on AAPL, the best of 10 trials"
 
 
 def test_sentence_says_what_the_winner_did_and_what_it_is_worth():
     assert told("two", luckiest=1.13, sharpe=1.26, dsr_sampling=0.76)[1] == (
         "Long AAPL while its 5-bar mean is above its 30-bar mean, filled at the next open, 0.1 % a side: 27.2 % a year "
         "against 39.5 % for holding, at a worst loss of 26.0 % against 31.4 %. It is the best of 10 trials, among "
-        "which luck alone is expected to find a Sharpe ratio of 1.13: its 1.26 does not hold up (deflated 0.76, not "
-        "above 0.95)."
+        "which luck alone is expected to find a Sharpe ratio of 1.13: its 1.26 does not hold up (deflated Sharpe 0.76, "
+        "not above 0.95)."
     )
 
 
 @pytest.mark.parametrize(
     ("deflated", "said"),
-    [(0.9501, "holds up (deflated 0.95, above 0.95)."), (0.95, "does not hold up (deflated 0.95, not above 0.95).")],
+    [
+        (0.9501, "holds up (deflated Sharpe 0.95, above 0.95)."),
+        (0.95, "does not hold up (deflated Sharpe 0.95, not above 0.95)."),
+    ],
 )
 def test_winner_holds_above_95_percent(deflated, said):
     assert told("two", dsr_sampling=deflated)[1].endswith(said)
+
+
+def test_deflated_sharpe_ratio_is_that_of_chance_and_told_in_the_same_words_everywhere():
+    luckiest = "what luck alone would give the best of"
+    meaning = f"deflated Sharpe 0.76: the probability that the true Sharpe is above {luckiest} 1,200 trials"
+    assert chips("two", dsr=0.999, dsr_sampling=0.76, n_trials=1200.0)[meaning] == "bad"
+    assert chips("two", dsr=0.001, dsr_sampling=0.96)[meaning.replace("0.76", "0.96").replace("1,200", "10")] == "good"
+    (told,) = [row for row in rows(piece_of("two", "luck_table")) if row[0] == "Deflated Sharpe"]
+    above = format_value(luck("two").luckiest, "ratio")
+    assert told[1:] == [
+        f"{luck('two').dsr_sampling:.3f}",
+        f"that the true Sharpe is above {above}, {luckiest} 10 trials",
+    ]
+
+
+@pytest.mark.parametrize(("deflated", "kind"), [(0.951, "good"), (0.95, "bad"), (0.2, "bad")])
+def test_what_is_left_without_being_in_the_market_is_told(deflated, kind):
+    found = chips("two", timing=0.4, beta=0.5, dsr_timing=deflated)
+    assert found[f"timing only, without 0.50 of holding: Sharpe 0.40, deflated {deflated:.2f}"] == kind
+    assert not [text for text in chips("two", timing=math.nan) if "timing" in text]
+    assert not [text for text in chips("one_trial") if "timing" in text]
+
+
+def test_interval_of_a_winner_speaks_for_nothing_since_it_knows_of_one_trial():
+    low, high = luck("two").interval
+    said = f"95 % interval of the Sharpe: {low:.2f} to {high:.2f}"
+    assert low > 0.0 and chips("two")[f"{said}, as if only this one had been tried"] == "plain"
+    assert chips("two", n_trials=1.0)[said] == "good"
+
+
+def test_one_trial_is_not_deflated():
+    assert chips("one_trial")["counted as one trial: if it was chosen among more, n_trials deflates it"] == "plain"
+    assert "deflated Sharpe" not in words(piece_of("one_trial", "summary"))
 
 
 def test_trials_that_were_counted_elsewhere_are_told():
@@ -261,9 +304,9 @@ def test_without_cross_validation_there_is_no_verdict_of_it():
 @pytest.mark.parametrize(
     ("sharpe", "said", "kind"),
     [
-        (0.5, "its 2 neighbours: median Sharpe 0.94, lowest 0.91", "plain"),
-        (1.9, "a peak of its own: its 2 neighbours: median Sharpe 0.94, lowest 0.91", "bad"),
-        (-0.5, "its 2 neighbours: median Sharpe 0.94, lowest 0.91", "plain"),
+        (0.5, "Sharpe of its 2 neighbours: median 0.94, lowest 0.91", "plain"),
+        (1.9, "a peak of its own, Sharpe of its 2 neighbours: median 0.94, lowest 0.91", "bad"),
+        (-0.5, "Sharpe of its 2 neighbours: median 0.94, lowest 0.91", "plain"),
     ],
 )
 def test_winner_at_twice_the_median_of_its_neighbours_stands_alone(monkeypatch, sharpe, said, kind):
@@ -275,10 +318,17 @@ def test_winner_at_twice_the_median_of_its_neighbours_stands_alone(monkeypatch, 
 def test_single_neighbour_and_none_are_told(monkeypatch):
     best = swept("two").best()._replace(neighbours=np.array([0.9]))
     monkeypatch.setattr("backgrid.grid.GridResult.best", lambda *_: best)
-    assert "its only neighbour: Sharpe 0.90" in chips("two")
+    assert "Sharpe of its only neighbour: 0.90" in chips("two")
     monkeypatch.undo()
     assert not [text for text in chips("apart") if "neighbour" in text]
-    assert "has no neighbour" in words(piece_of("apart", "neighbours"))
+    assert "has no neighbours" in words(piece_of("apart", "neighbours"))
+
+
+def test_neighbours_of_a_sample_are_called_the_nearest():
+    assert [text for text in chips("sample") if text.startswith("Sharpe of its 6 nearest: median ")]
+    assert "The winner and its 6 nearest, with their ranks among 60 trials" in words(piece_of("sample", "neighbours"))
+    assert len(rows(piece_of("sample", "neighbours"))) == 1 + 1 + 6
+    assert ["combinations", "60", "that were given"] in rows(piece_of("sample", "tried"))
 
 
 def test_edge_of_the_grid_is_pointed_out():
@@ -391,11 +441,37 @@ def test_values_are_listed_as_a_range_or_one_by_one(values, said):
 # ---- maps ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "number"), [("two", 1), ("three", 3), ("line", 1), ("one_trial", 1), ("words", 1)])
+@pytest.mark.parametrize(
+    ("name", "number"), [("two", 1), ("three", 3), ("line", 1), ("one_trial", 1), ("words", 1), ("sample", 3)]
+)
 def test_every_pair_of_parameters_has_its_map(monkeypatch, name, number):
     charts = shown(monkeypatch, name)
     assert len(charts) == number
-    assert all(chart.alt.endswith(("as a map", "as a line")) for chart in charts)
+    kinds = "as dots" if name == "sample" else ("as a map", "as a line")
+    assert all(chart.alt.endswith(kinds) for chart in charts)
+
+
+def test_map_of_a_sample_has_a_dot_for_every_point():
+    """Hardly two points share a value, so that none of them is left out for a parameter that is not drawn."""
+    sweep = swept("sample")
+    chart, sharpes = sweep.heatmap(), sweep.metrics["sharpe"]
+    dots = [line for line in chart.axes[0].lines if line.get_markerfacecolor() != "none"]
+    drawn = np.concatenate([line.get_xydata() for line in dots])
+    assert sorted(map(tuple, drawn)) == sorted((float(f), float(s)) for f, s, _ in sweep.metrics.index)
+    (ring,) = [line for line in chart.axes[0].lines if line.get_markerfacecolor() == "none"]
+    assert ring.get_xydata().tolist() == [list(map(float, sharpes.idxmax()[:2]))]
+    assert f"Sharpe from {sharpes.min():.2f} to {sharpes.max():.2f}" in chart.caption.replace("\u2212", "-")
+    assert "blank" not in chart.caption and "Held" not in chart.caption
+
+
+def test_map_of_a_sample_can_be_held_at_a_value():
+    sweep = swept("sample")
+    held = sweep.metrics.index.get_level_values("signal_window")[0]
+    chart = sweep.heatmap("cagr", at={"signal_window": held})
+    dots = sum(len(line.get_xdata()) for line in chart.axes[0].lines if line.get_markerfacecolor() != "none")
+    assert dots == (sweep.metrics.index.get_level_values("signal_window") == held).sum()
+    assert f"Held at signal_window {held}." in chart.caption
+    assert ("winner" in chart.caption) == (sweep.best().params["signal_window"] == held)
 
 
 def test_of_many_pairs_the_first_are_drawn_and_the_rest_is_told(monkeypatch):
@@ -489,6 +565,14 @@ def test_winner_of_a_sweep_without_sharpe_ratios_is_that_of_the_metric():
 def test_map_that_cannot_be_drawn_is_refused(asked, said):
     with pytest.raises(ParameterError, match=re.escape(said)):
         swept("three").heatmap(**asked)
+
+
+def test_winner_of_a_cost_is_its_lowest_on_a_map():
+    prices = plain.random_bars(2, 300)
+    sweep = run_grid(prices, "momentum", {"window": [10, 20, 30]}, metrics=["ulcer_index", "n_trades"])
+    lowest = sweep.metrics["ulcer_index"].idxmin()
+    assert f"the winner, window {lowest}: " in sweep.heatmap("ulcer_index").caption
+    assert f"the winner, window {lowest}: " in sweep.heatmap("n_trades").caption
 
 
 def test_map_of_several_symbols_asks_for_one():

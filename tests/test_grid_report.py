@@ -61,7 +61,7 @@ def test_page_answers_first_and_shows_its_evidence_in_order():
         *("All metrics of the winner", "Parameters", "Data", "Provenance"),
     ]
     assert page.all("title")[0].text == "AAPL ma_crossover"
-    assert page.all("h1")[0].text == "Moving-average crossover 5/20 on AAPL, the best of 203"
+    assert page.all("h1")[0].text == "Moving-average crossover 5/20 on AAPL, the best of 203 trials"
 
 
 def test_verdicts_name_the_trials_look_ahead_overfitting_and_the_reality_check():

@@ -428,6 +428,7 @@ def test_random_signals_are_called_so_and_the_rest_is_void():
     rng = np.random.default_rng(1)
     report = check_lookahead(lambda prices: rng.normal(size=len(prices)), random_walk(1))
     assert not report.clean and report.first_leak is None and report.n_cuts == 0
+    assert report.conclusive and repr(report).endswith(": not clean>")
     assert "gives other signals when called again with the same bars: " in report.summary
     assert [check.verdict for check in report.checks] == [OTHER, NOT_RUN, NOT_RUN, NOT_RUN, NOT_RUN]
 
@@ -961,5 +962,6 @@ def test_a_strategy_that_could_not_be_asked_is_not_clean(aapl):
 
     report = check_lookahead(guarded, aapl)
     assert report.n_cuts == 0 and not report.clean and "could not be checked" in report.summary
+    assert not report.conclusive and repr(report).endswith("guarded() on AAPL: nothing could be compared>")
     with pytest.raises(LookaheadError):
         report.raise_if_leaky()

@@ -13,7 +13,10 @@ from backgrid import metrics as metrics_module
 from backgrid._sums import bar_sums
 from backgrid.errors import ParameterError
 from backgrid.metrics import (
+    HIGHER,
+    LOWER,
     METRICS,
+    NEITHER,
     calculate_max_drawdown,
     calculate_metrics,
     calculate_sharpe_ratio,
@@ -126,6 +129,24 @@ def test_metric_is_what_a_hand_gets(name):
 
 def test_metrics_come_in_the_order_of_the_design():
     assert list(run()) == list(METRICS) == NAMES
+
+
+def test_costs_and_risks_are_better_low_and_what_only_describes_has_no_better_end():
+    found = {way: {name for name in NAMES if METRICS[name].better == way} for way in (HIGHER, LOWER, NEITHER)}
+    assert found[LOWER] == {
+        *("annual_volatility", "max_drawdown_duration", "ulcer_index", "turnover", "fees_paid", "downside_deviation"),
+        *("time_under_water", "avg_drawdown_duration", "loss_streak", "down_capture"),
+    }
+    assert found[NEITHER] == {
+        *("skew", "kurtosis", "exposure", "n_trades", "avg_trade_duration", "benchmark_return", "beta"),
+        *("max_exposure", "longest_trade", "tracking_error", "r_squared"),
+    }
+    assert found[HIGHER] == set(NAMES) - found[LOWER] - found[NEITHER]
+
+
+def test_losses_are_negative_so_that_their_highest_is_the_mildest():
+    for name in ("max_drawdown", "avg_drawdown", "value_at_risk", "expected_shortfall", "worst_day", "avg_loss"):
+        assert BY_HAND[name] < 0.0 and METRICS[name].better == HIGHER
 
 
 def test_counts_are_whole_numbers_and_all_else_is_a_plain_float():

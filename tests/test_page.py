@@ -95,7 +95,7 @@ def rows(markup):
 
 def chips(result):
     """Verdicts as {words: kind}."""
-    found = page.verdicts(result, page.benchmark_metrics(result))
+    found = verdicts_of(result)
     return {text.replace("\u202f", " ").replace("\u2212", "-"): kind for kind, text in found}
 
 
@@ -386,6 +386,27 @@ def test_look_ahead_is_a_verdict():
     assert any("looks ahead" in text and kind == "bad" for kind, text in leaky)
 
 
+def test_look_ahead_check_that_compared_nothing_is_neither_good_nor_bad():
+    prices, result = run("daily")
+    last = prices["Close"].iloc[-1]
+
+    def picky(prices):
+        if prices["Close"].iloc[-1] != last or len(prices) < 100:
+            raise ValueError("not these bars")
+        return (prices["Close"].shift(-1) > prices["Close"]).astype(float)
+
+    found = {text: kind for kind, text in verdicts_of(result, check_lookahead(picky, prices))}
+    said = "look-ahead not checked: the strategy gives no signals with fewer or changed bars"
+    assert found[said] == "plain" and not [text for text in found if "looks ahead" in text or "no look-ahead" in text]
+
+
+def test_a_page_adds_its_own_verdicts_after_the_comparisons_with_holding():
+    result = run("daily")[1]
+    held, own = page.benchmark_metrics(result), [("bad", "by mine"), ("good", "and <this>")]
+    usual = page.verdicts(result, held)
+    assert page.verdicts(result, held, own=own) == [*usual[:2], *own, *usual[2:]]
+
+
 def test_sharpe_stands_with_its_interval_and_is_deflated_by_the_trials():
     """20 years of a Sharpe of 2 survive a hundred trials; one year of a Sharpe of 1 does not, and 0 is inside."""
     noise = np.random.default_rng(3).normal(0.0, 0.01, 5040)
@@ -393,14 +414,17 @@ def test_sharpe_stands_with_its_interval_and_is_deflated_by_the_trials():
     long = run_backtest(course(100.0 * np.cumprod(1.0 + noise + 2.0 * noise.std() / 252**0.5)), "buy_and_hold")
     short = run_backtest(course(100.0 * np.cumprod(1.0 + noise[:252] + noise.std() / 252**0.5)), "buy_and_hold")
     held, shaken = verdicts_of(long, None, 100), verdicts_of(short, None, 100)
-    assert [kind for kind, text in held if text.startswith("95 % interval of the Sharpe")] == ["good"]
-    assert [kind for kind, text in held if text.startswith("deflated Sharpe 1.00: the best of 100 trials")] == ["good"]
-    assert [kind for kind, text in shaken if text.endswith("0 is inside")] == ["plain"]
-    assert [kind for kind, text in shaken if text.startswith("deflated Sharpe 0.")] == ["bad"]
+    assert [kind for kind, text in verdicts_of(long) if text.startswith("95 % interval of the Sharpe")] == ["good"]
+    assert [kind for kind, text in held if text.endswith(", as if only this one had been tried")] == ["plain"]
+    luck = "the probability that the true Sharpe is above what luck alone would give the best of 100 trials"
+    assert ("good", f"deflated Sharpe 1.00: {luck}") in held
+    assert [kind for kind, text in verdicts_of(short) if text.endswith("0 is inside")] == ["plain"]
+    assert [kind for kind, text in shaken if re.fullmatch(rf"deflated Sharpe 0\.\d\d: {luck}", text)] == ["bad"]
+    assert not [text for _, text in verdicts_of(short, None, None) if "deflate" in text]
 
 
-def verdicts_of(result, *known):
-    return page.verdicts(result, page.benchmark_metrics(result), *known)
+def verdicts_of(result, checked=None, n_trials=1):
+    return page.verdicts(result, page.benchmark_metrics(result), checked, luck=page.chance(result, n_trials))
 
 
 # ---- the tables ------------------------------------------------------------------------------------------------------

@@ -662,6 +662,10 @@ def wide_table(n_y, n_x, seed=0):
     return a_table(values, range(n_x), range(n_y))
 
 
+def some_points(n):
+    return pd.DataFrame(np.random.default_rng(n).random((n, 2)), columns=["width", "margin"])
+
+
 SWEPT = {
     "few": lambda: plot.heatmap_chart(a_table([[0.5, 0.8, np.nan], [-0.2, 1.1, 0.9]]), winner=(1, 1), benchmark=0.85),
     "positive": lambda: plot.heatmap_chart(a_table([[0.5, 0.8, 0.7], [0.2, 1.1, 0.9]]), winner=(1, 1)),
@@ -681,6 +685,19 @@ SWEPT = {
     "line_of_one": lambda: plot.profile_chart(pd.Series([0.5], pd.Index([5], name="window")), winner=0),
     "line_of_words": lambda: plot.profile_chart(pd.Series([0.5, 0.1], pd.Index(["up", "down"], name="rule")), "cagr"),
     "line_of_nothing": lambda: plot.profile_chart(pd.Series([np.nan] * 3, pd.Index([5, 10, 40], name="window"))),
+    "dots": lambda: plot.points_chart(
+        pd.DataFrame({"fast": [5, 9, 20, 14], "margin": [0.01, 0.02, 0.015, 0.0]}),
+        np.array([0.5, -0.2, np.nan, 1.1]),
+        winner=3,
+        benchmark=0.7,
+        fixed={"rule": "up"},
+    ),
+    "many_dots": lambda: plot.points_chart(some_points(9000), np.linspace(-0.5, 0.5, 9000), "cagr", winner=8998),
+    "dots_of_words": lambda: plot.points_chart(
+        pd.DataFrame({"rule": ["up", "b" * 30, "up"], "turned": [True, False, False]}), np.array([1.0, 2.0, 3.0])
+    ),
+    "dots_of_nothing": lambda: plot.points_chart(some_points(3), np.full(3, np.nan)),
+    "one_dot": lambda: plot.points_chart(some_points(1), np.array([0.5]), winner=0),
     "trials": lambda: plot.trials_chart(pd.Series(np.random.default_rng(1).normal(0.5, 0.4, 400)), 1.1, 0.7),
     "trials_below": lambda: plot.trials_chart(pd.Series([-0.9, -0.5, np.nan, -0.7]), 0.4, -2.0),
     "one_trial": lambda: plot.trials_chart(pd.Series([0.7]), 0.0),
@@ -859,6 +876,7 @@ def test_parameter_and_value_are_text_and_nothing_else(name):
     for chart in (
         plot.heatmap_chart(a_table([[0.5, 0.1]], [name, "b"], [1], names=(name, "x")), fixed={name: name}),
         plot.profile_chart(pd.Series([0.5, 0.1], pd.Index([name, "b"], name=name)), fixed={name: name}),
+        plot.points_chart(pd.DataFrame({name: [name, "b"], "x": [1, 2]}), np.array([0.5, 0.1]), fixed={name: name}),
     ):
         tags = {element.tag.rsplit("}")[-1] for element in ElementTree.fromstring(chart.svg()).iter()}
         assert not {"script", "img"} & tags
@@ -876,6 +894,47 @@ def test_line_is_broken_where_nothing_was_tried_and_rings_the_winner():
         "line. 1 cell is blank: it was refused, left out, or gave no number. Held at width 2.5."
     )
     assert tick_labels(swept("line_of_words")[0].axes[0].xaxis) == ["up", "down"]
+
+
+def dots(chart):
+    """Colour and opacity of each dot of a sample by its place; the ring apart."""
+    found = {}
+    for line in chart.axes[0].lines:
+        if line.get_markerfacecolor() != "none":
+            for place in zip(*line.get_data(), strict=True):
+                found[tuple(map(float, place))] = (line.get_color(), line.get_alpha())
+    return found
+
+
+def test_points_of_a_sample_are_dots_in_the_colours_of_a_map_with_the_winner_in_a_ring():
+    chart, _ = swept("dots")
+    colors, as_map = dots(chart), plot.heatmap_chart(a_table([[0.5, -0.2, 1.1]], index=[30]))
+    assert {place: color for place, (color, _) in colors.items()} == {
+        (5.0, 0.01): plot.ACCENT,
+        (9.0, 0.02): plot.LOSS,
+        (14.0, 0.0): plot.ACCENT,
+    }
+    assert colors[14.0, 0.0][1] == 0.95 > colors[5.0, 0.01][1] > colors[9.0, 0.02][1]
+    assert [color for color, _ in painted(as_map).values()].count(plot.LOSS) == 1
+    (ring,) = [line for line in chart.axes[0].lines if line.get_markerfacecolor() == "none"]
+    assert ring.get_xydata().tolist() == [[14.0, 0.0]]
+    assert chart.alt == "Sharpe by fast and margin, as dots"
+    assert said(chart) == (
+        "Sharpe from -0.20 to 1.10, blue above and orange below zero, the stronger the further from it. In a ring: the "
+        "winner, fast 14, margin 0: 1.10. 1 of the 3 is above holding, 0.70. 1 of 4 gave no number. Held at rule up."
+    )
+
+
+def test_of_very_many_points_some_are_drawn_and_the_caption_says_so():
+    chart, _ = swept("many_dots")
+    assert len(dots(chart)) == plot.MOST_DOTS
+    assert "One dot in 6 is drawn." in chart.caption
+
+
+def test_words_on_an_axis_of_dots_stand_one_after_the_other():
+    chart, _ = swept("dots_of_words")
+    assert tick_labels(chart.axes[0].xaxis)[0] == "up" and tick_labels(chart.axes[0].yaxis) == ["True", "False"]
+    assert set(dots(chart)) == {(0.0, 0.0), (1.0, 1.0), (0.0, 1.0)}
 
 
 def test_trials_are_counted_and_marked():

@@ -79,11 +79,33 @@ def test_numpy_values_of_dicts_become_plain():
     assert [type(value) for value in point.values()] == [int, bool, float]
 
 
-def test_1_and_1_0_and_true_are_three_values():
-    assert [type(point["a"]) for point in points_of(read_space({"a": [1, 1.0, True]}))] == [int, float, bool]
-    assert [type(point["a"]) for point in points_of(read_space([{"a": 1}, {"a": 1.0}, {"a": True}]))] == [
-        *(int, float, bool)
-    ]
+def test_1_and_1_0_are_one_number_and_true_is_another_value():
+    """Of a list of dicts the first is kept."""
+    assert [type(point["a"]) for point in points_of(read_space({"a": [1, True, 2.5]}))] == [int, bool, float]
+    assert [type(point["a"]) for point in points_of(read_space([{"a": 1}, {"a": 1.0}, {"a": True}]))] == [int, bool]
+    assert points_of(read_space([{"a": 3}, {"a": 2}, {"a": 3.0}])) == [{"a": 3}, {"a": 2}]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.array(["2023-01-02", "2023-01-03"], dtype="datetime64[ns]"),
+        np.array(["2023-01-02", "2023-01-03"], dtype="datetime64[D]"),
+        pd.DatetimeIndex(["2023-01-02", "2023-01-03"]),
+        [pd.Timestamp("2023-01-02"), pd.Timestamp("2023-01-03")],
+    ],
+    ids=["nanoseconds", "days", "index", "list"],
+)
+def test_dates_stay_dates(values):
+    """A datetime64 in nanoseconds is a whole number to NumPy's `item`."""
+    space = read_space({"since": values})
+    assert space.values == ([pd.Timestamp("2023-01-02"), pd.Timestamp("2023-01-03")],)
+    assert {type(value) for value in space.values[0]} == {pd.Timestamp}
+    assert read_space([{"since": value} for value in values]).values == space.values
+
+
+def test_spans_of_time_stay_spans():
+    assert read_space({"for": np.array([90], dtype="timedelta64[s]")}).values == ([pd.Timedelta(minutes=1.5)],)
 
 
 NO_GRIDS = {
@@ -97,6 +119,11 @@ NO_GRIDS = {
     "no value of NumPy": ({"b": np.array([])}, "the grid has no value of b"),
     "twice": ({"a": [1, 2, 1]}, "the grid has a value of a twice"),
     "twice in NumPy": ({"a": [1, np.int64(1)]}, "the grid has a value of a twice"),
+    "an equal number": ({"a": [95, 95.0]}, "the grid has a value of a twice: [95, 95.0]"),
+    "a date twice": (
+        {"a": [pd.Timestamp("2023-01-02"), np.datetime64("2023-01-02")]},
+        "the grid has a value of a twice",
+    ),
     "lists": ({"a": [[1], [2]]}, "the values of a must be numbers, text or truth values"),
     "an array of no dimensions": ({"a": np.array(3)}, "the values of a must be numbers, text or truth values"),
     "a table": ({"a": np.ones((2, 2))}, "the values of a must be numbers, text or truth values"),
@@ -190,6 +217,107 @@ def test_text_and_truth_values_are_compared_as_such():
     grid = {"how": ["sma", "ema"], "flip": [True, False], "window": [3, 5]}
     assert chosen("how == 'sma' and flip == True and window < 5", grid) == [("sma", True, 3)]
     assert chosen("not flip and how != 'sma'", grid) == [("ema", False, 3), ("ema", False, 5)]
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        ("a * b * c * d > 0", True),
+        ("a * b * c * d > 1000000000000000000000000000000", False),
+        ("a * b * c * d == a * a * a * a", True),
+        ("a * b * c * d // (a * b * c) == d", True),
+        ("(a * b * c * d) % 7 == 1", True),
+        ("(a + b) * (c + d) * (a - b - c) * 2 < 0", True),
+        ("-a * b * c * d < 0", True),
+        ("a * b * c + 9223372036854775807 > 0", True),
+        ("9223372036854775807 + d > d", True),
+        ("-9223372036854775807 - d - d < 0", True),
+        ("2 * 4611686018427387904 > 0", True),
+        ("9223372036854775808 > d", True),
+        ("18446744073709551615 - 18446744073709551614 == 1", True),
+    ],
+)
+def test_whole_numbers_do_not_run_over(where, expected):
+    """1,000,000 ** 4 is 10 ** 24, above the 9.2e18 of 64 bits."""
+    assert eval(where, dict.fromkeys("abcd", 1_000_000)) is expected
+    assert bool(chosen(where, {name: [1_000_000] for name in "abcd"})) is expected
+
+
+FACTORS = st.recursive(
+    st.sampled_from(["fast", "slow"]) | st.integers(0, 2**66).map(str),
+    lambda inner: st.tuples(inner, st.sampled_from(["+", "-", "*"]), inner).map(lambda parts: f"({' '.join(parts)})"),
+    max_leaves=8,
+)
+
+
+@given(FACTORS, st.sampled_from(["<", "<=", "==", "!="]), FACTORS, st.lists(st.integers(-(2**65), 2**65), min_size=1))
+def test_large_numbers_are_what_python_makes_of_them(left, compare, right, values):
+    grid, where = {"fast": sorted(set(values)), "slow": [3, 2**31, 2**62]}, f"{left} {compare} {right}"
+    expected = [
+        (fast, slow) for fast in grid["fast"] for slow in grid["slow"] if eval(where, {"fast": fast, "slow": slow})
+    ]
+    assert chosen(where, grid) == expected
+
+
+MIXED = {"x": [1, "a", None, 2.5, True]}
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        ("x == 1", [1, True]),
+        ("x != 1", ["a", None, 2.5]),
+        ("x == 'a'", ["a"]),
+        ("x == 2.5 or x == 'a'", ["a", 2.5]),
+        ("not x == 'a'", [1, None, 2.5, True]),
+    ],
+)
+def test_values_of_several_kinds_are_compared_one_by_one(where, expected):
+    """As in Python, where True is 1."""
+    assert chosen(where, MIXED) == [(value,) for value in expected]
+
+
+@pytest.mark.parametrize("where", ["x < 2", "x + 1 == 2", "-x == 1", "x * 4000000000 == 'b'"])
+def test_what_several_kinds_cannot_be_asked_is_told(where):
+    with pytest.raises(ParameterError, match="where .*(not supported between|arithmetic is for numbers)"):
+        chosen(where, MIXED)
+
+
+def test_whole_and_real_values_are_compared_exactly():
+    """2 ** 53 + 1 is no float."""
+    assert chosen("x == 9007199254740993", {"x": [2**53, 2**53 + 1, 0.5]}) == [(2**53 + 1,)]
+
+
+def test_truth_values_count_as_in_python():
+    assert chosen("(fast < slow) + (fast == 2) == 2") == [(2, 3), (2, 5)]
+    assert chosen("flip + flip == 2", {"flip": [True, False]}) == [(True,)]
+
+
+DATES = [pd.Timestamp("2023-01-02"), pd.Timestamp("2023-06-01")]
+
+
+@pytest.mark.parametrize("zone", [None, "America/New_York"])
+def test_dates_are_compared_with_each_other_and_with_text(zone):
+    dates = [date.tz_localize(zone) for date in DATES]
+    grid = {"since": dates, "until": dates}
+    assert chosen("since < until", grid) == [(dates[0], dates[1])]
+    assert chosen("since == '2023-06-01' and '2023-01-02' <= until", grid) == [(dates[1], date) for date in dates]
+
+
+@pytest.mark.parametrize("where", ["since < 'soon'", "since < 3", "since + 1 == 3"])
+def test_what_dates_cannot_be_asked_is_told(where):
+    with pytest.raises(ParameterError, match="where "):
+        chosen(where, {"since": DATES})
+
+
+def test_dates_of_several_zones_are_compared_as_they_are():
+    dates = [DATES[0], DATES[1].tz_localize("UTC")]
+    assert chosen("since == until", {"since": dates, "until": dates}) == [(date, date) for date in dates]
+
+
+def test_a_function_gets_parameters_by_name_only():
+    with pytest.raises(ParameterError, match="where: its function gets parameters by name, .*before a `/`"):
+        chosen(lambda fast, /: True)
 
 
 HOSTILE = {

@@ -376,6 +376,18 @@ def test_the_fused_path_does_not_simulate(walked):
     assert not walked
 
 
+def test_target_positions_of_a_called_function_are_not_simulated_while_they_are_all_in_or_out(walked):
+    def mean_reverting(prices, *, window=3, size=1.0):
+        change = prices["Close"].diff(window).to_numpy()
+        return np.where(change < 0.0, size, np.where(change > 0.02, -size, 0.0))
+
+    made = hold_to_single_runs(
+        plain.random_bars(5, 100), mean_reverting, {"window": [1, 2, 5], "size": [1.0, 0.5]}, fees=0.001
+    )
+    assert made.fused and not made.traceable
+    assert walked["simulated"] == 3  # those of half the account
+
+
 def test_a_ruined_short_is_walked_and_right(walked):
     """A price that doubles on every bar ruins a short at once."""
     bars = plain.odd_bars("constant", 1, 12)

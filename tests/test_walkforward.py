@@ -13,13 +13,15 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from backgrid import walkforward
+from backgrid import _windows, search, walkforward
+from backgrid._sweep import Account
+from backgrid._windows import FORMULAS, MOST_SPLITS
 from backgrid.engine import run_backtest
 from backgrid.errors import ParameterError, PricesError
 from backgrid.ledger import count_trials, read_ledger
 from backgrid.metrics import LARGEST_RATIO, ROUNDING, calculate_metrics, calculate_sharpe_ratio, cash_return
 from backgrid.strategies import ma_crossover
-from backgrid.walkforward import FORMULAS, MOST_SPLITS, combinatorial_cross_validation, walk_forward
+from backgrid.walkforward import combinatorial_cross_validation, walk_forward
 
 PAIRS = {"fast_window": [2, 3, 5], "slow_window": [5, 8, 12]}
 SIDES = {"side": [1.0, -1.0]}
@@ -258,7 +260,7 @@ def test_neither_memory_nor_executor_nor_chunks_change_anything(prices, case, me
     expected = walk_forward(prices, *CASES[case], **given)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(walkforward, "CHUNK", chunk)
-        patch.setattr(walkforward, "WORK", 4 * len(prices))
+        patch.setattr(search, "WORK", 4 * len(prices))
         for result in (
             walk_forward(prices, *CASES[case], executor=Pickling(), **given),
             walk_forward(prices, *CASES[case], memory="100KB", **given),
@@ -378,9 +380,9 @@ def test_joined_windows_have_the_metrics_of_their_returns(returns, data, risk_fr
     """Any stretches of bars, in order of time, as one account."""
     cuts = st.lists(st.integers(0, len(returns)), min_size=2, max_size=6).map(sorted)
     windows = [[*zip(cut[::2], cut[1::2], strict=False)] for cut in data.draw(st.lists(cuts, min_size=1, max_size=4))]
-    layout = walkforward._layout([[(a + 1, b + 1) for a, b in runs] for runs in windows])
-    account = walkforward.Account(0, 1.0, 0.0, 0.0, cash_return(risk_free, 252), 252)
-    values = walkforward._values(metric, walkforward._sums(np.array([returns]), account, layout), account)[0]
+    layout = _windows.lay_out([[(a + 1, b + 1) for a, b in runs] for runs in windows])
+    account = Account(0, 1.0, 0.0, 0.0, cash_return(risk_free, 252), 252)
+    values = _windows.window_values(metric, _windows.sum_windows(np.array([returns]), account, layout), account)[0]
     expected = [plain_metric(metric, [r for a, b in runs for r in returns[a:b]], risk_free, 252) for runs in windows]
     assume(not any(abs(value) > LARGEST_RATIO / 2 for value in [*values, *expected]))
     np.testing.assert_allclose(values, expected, rtol=1e-9, atol=1e-12)
@@ -470,9 +472,9 @@ def test_intraday_bars_keep_their_time_zone():
 
 def test_purged_bars_stand_on_either_side_of_a_test_block():
     """12 bars, 4 blocks of 3: test bars 3 to 5 with a gap of 1 leave 0, 1 and 7 to 11."""
-    assert walkforward._purged([(3, 6)], 12, 1) == ([(0, 2), (7, 12)], [(3, 6)])
-    assert walkforward._purged([(0, 3), (3, 6)], 12, 1).train == [(7, 12)]
-    assert walkforward._purged([(0, 3), (9, 12)], 12, 2).train == [(5, 7)]
+    assert _windows.purge([(3, 6)], 12, 1) == ([(0, 2), (7, 12)], [(3, 6)])
+    assert _windows.purge([(0, 3), (3, 6)], 12, 1).train == [(7, 12)]
+    assert _windows.purge([(0, 3), (9, 12)], 12, 2).train == [(5, 7)]
 
 
 def test_with_a_gap_as_long_as_the_memory_a_test_block_has_no_say_in_its_choice():

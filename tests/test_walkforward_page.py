@@ -16,6 +16,7 @@ from test_plot import said, texts, tick_labels
 
 from backgrid import page, plot, walkforward_page
 from backgrid.errors import ParameterError
+from backgrid.metrics import HIGHER, METRICS
 from backgrid.space import read_space
 from backgrid.walkforward import FORMULAS, _stability, combinatorial_cross_validation, walk_forward
 from backgrid.walkforward_page import check_folds
@@ -240,7 +241,7 @@ def test_title_and_sentence_say_how_it_was_chosen_and_what_it_gave():
     ours, theirs, deep, deepest = (text.replace("%", " %") for text in (*grown, *lost))
     assert told("daily") == [
         "Moving-average crossover on AAPL, walked forward",
-        "out of sample from 2020-12-24 to 2024-12-16 , 1,000 bars in 8 folds",
+        "out of sample from 2020-12-24 to 2024-12-16, 1,000 bars in 8 folds",
         "Long while the fast mean is above the slow mean, else flat, filled at the next open, 0.1 % a side. Its "
         f"parameters were chosen by Sharpe on 500 bars and traded on the next 125, 8 times: {ours} a year out of "
         f"sample against {theirs} for holding, at a worst loss of {deep} against {deepest}. Sharpe "
@@ -443,6 +444,11 @@ def test_flat_fold_says_so_and_many_are_folded():
     assert {row[3] for row in flat} == {"n/a"}
     assert piece_of("many", "folds").startswith("<details><summary>All 81 folds</summary>")
     assert not piece_of("daily", "folds").startswith("<details>")
+
+
+def test_more_is_better_of_every_metric_that_a_fold_chooses_by():
+    """The page says that the highest is chosen."""
+    assert {METRICS[name].better for name in FORMULAS} == {HIGHER}
 
 
 def test_caption_of_folds_names_the_metric_and_the_gap():

@@ -1,15 +1,17 @@
 """Do the statistics of luck keep their word? On worlds where the truth is known, how often do they say what they must.
 
-`python tests/benchmarks/calibration.py` prints a line for each, in some minutes; tests/test_overfit.py runs the same
-functions on fewer worlds.
+`python tests/benchmarks/calibration.py` prints a line for each, in some minutes; the tests of bootstrap, luck and
+overfit run the same functions on fewer worlds.
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from backgrid.overfit import bootstrap_ci, deflated_sharpe_ratio, probability_of_backtest_overfitting, reality_check
+from backgrid.bootstrap import bootstrap_ci
+from backgrid.luck import Luck, measure_luck
+from backgrid.overfit import deflated_sharpe_ratio, probability_of_backtest_overfitting, reality_check
 
 PHIS = (-0.3, 0.0, 0.3, 0.5)
 
@@ -42,14 +44,48 @@ def deflated_sharpe(n_worlds: int = 200, n_trials: int = 500, n_bars: int = 1250
     return found
 
 
+def alike(noise: np.ndarray) -> np.ndarray:
+    """Trials half of which is common to all."""
+    return noise[:, 1:] + noise[:, :1]
+
+
+def opposite(noise: np.ndarray) -> np.ndarray:
+    """Trials and their opposites, whose mean is nothing at all."""
+    return np.hstack([noise, -noise])
+
+
 def reality_check_pvalues(
-    n_worlds: int = 1000, n_trials: int = 100, n_bars: int = 500, phi: float = 0.0, n_boot: int = 299, seed: int = 0
+    n_worlds: int = 1000,
+    n_trials: int = 100,
+    n_bars: int = 500,
+    phi: float = 0.0,
+    n_boot: int = 299,
+    seed: int = 0,
+    trials: Callable[[np.ndarray], np.ndarray] = alike,
 ) -> np.ndarray:
-    """P-value (consistent) of the best of many strategies without skill, one a world; half of each trial is common."""
+    """P-value (consistent) of the best of many strategies without skill, one a world; `trials` makes them of noise."""
     rng, found = np.random.default_rng(seed), np.empty(n_worlds)
+    n_lines = n_trials + 1 if trials is alike else n_trials // 2
     for world in range(n_worlds):
-        noise = autoregressive(rng, phi, (n_bars, n_trials + 1))
-        found[world] = reality_check(noise[:, 1:] + noise[:, :1], n_boot=n_boot, seed=world).pvalue
+        noise = autoregressive(rng, phi, (n_bars, n_lines))
+        found[world] = reality_check(trials(noise), n_boot=n_boot, seed=world).pvalue
+    return found
+
+
+TESTED = ((250, 20, alike), (500, 100, alike), (1000, 500, alike), (250, 2, opposite), (500, 100, opposite))
+
+
+def coin_flips(n_worlds: int = 100, n_trials: int = 100, n_bars: int = 750, seed: int = 0) -> list[Luck]:
+    """Luck of the best of many coins that are long or flat for five bars, on an asset that rises; one a world."""
+    rng, found = np.random.default_rng(seed), []
+    for _ in range(n_worlds):
+        asset = rng.normal(0.001, 0.012, n_bars)
+        returns = np.repeat(rng.integers(0, 2, (n_trials, n_bars // 5)), 5, axis=1) * asset
+        place = int((returns.mean(axis=1) / returns.std(axis=1)).argmax())
+        terms = {"n_bars": n_bars, "winner": {"coin": place}, "place": place, "benchmark": asset, "cash": 0.0}
+        found.append(
+            measure_luck(lambda returns=returns: [returns], **terms, periods_per_year=252, n_blocks=2, n_boot=99)
+        )
     return found
 
 
@@ -77,11 +113,15 @@ def lines(scale: float = 1.0) -> Iterator[str]:
     yield f"    its level of 5 % is at {np.quantile(deflated, 0.95):.2f}"
     pbo = overfitting_of_noise(int(200 * scale))
     yield f"PBO of 20 strategies of noise: mean {pbo.mean():.2f}, standard deviation {pbo.std():.2f}"
-    for phi in (0.0, 0.2):
-        for n_bars, n_trials in ((250, 20), (500, 100), (1000, 500)):
-            pvalues = reality_check_pvalues(int(400 * scale), n_trials, n_bars, phi)
+    flips = coin_flips(int(100 * scale))
+    for name, of in (("deflated Sharpe, variance of the trials", "dsr"), ("deflated timing", "dsr_timing")):
+        values = np.array([getattr(luck, of) for luck in flips])
+        yield f"best of 100 coins on a rising asset, {name}: above 0.95 in {(values > 0.95).mean():.1%}"
+    for phi in (0.0, 0.2, 0.5):
+        for n_bars, n_trials, trials in TESTED:
+            pvalues = reality_check_pvalues(int(1000 * scale), n_trials, n_bars, phi, trials=trials)
             yield (
-                f"reality check at 5 %, {n_trials} strategies of noise, {n_bars} bars, AR(1) {phi}: "
+                f"reality check at 5 %, {n_trials} strategies of noise, {trials.__name__}, {n_bars} bars, AR(1) {phi}: "
                 f"rejects {(pvalues <= 0.05).mean():.1%}"
             )
     for n_bars in (250, 1000, 2500):

@@ -9,9 +9,10 @@ from arch.bootstrap import SPA, StationaryBootstrap
 from arch.bootstrap import optimal_block_length as arch_block_length
 from statsmodels.stats.multitest import multipletests
 
-from backgrid import overfit
+from backgrid import bootstrap, overfit
+from backgrid.bootstrap import optimal_block_length
 from backgrid.data import fetch_ohlcv
-from backgrid.overfit import adjust_pvalues, optimal_block_length, reality_check, reality_check_of
+from backgrid.overfit import RealityTest, adjust_pvalues, reality_check
 
 SYMBOLS = ["AAPL", "AMZN", "GOOG", "META", "NFLX", "NVDA", "^GSPC"]
 
@@ -73,13 +74,14 @@ def test_bootstrap_variance_is_that_of_arch(compared, block_length):
     compared("arch", "variance of a resampled mean", f"length {block_length:g}", 0, apart)
 
 
-def plain_reality_check(excess, places, errors):
-    """P-values (lower, consistent, upper) as shares of given resamples; not studentised where `errors` is 1."""
+def plain_reality_check(excess, places, spread, error):
+    """P-values (lower, consistent, upper) as shares of given resamples, whose trials vary by `spread`; those of the
+    sample are divided by `error`. Not studentised where both are 1."""
     n, mean = len(excess), excess.mean(axis=0)
-    worst = -np.sqrt(2.0 * math.log(math.log(n)) / n) * standard_errors(excess)
-    centres = np.maximum(mean, 0.0), np.where(mean >= worst, mean, 0.0), mean
-    drawn = np.array([excess[row].mean(axis=0) for row in places])
-    return [float((((drawn - centre) / errors).max(axis=1) > (mean / errors).max()).mean()) for centre in centres]
+    worst = -np.sqrt(2.0 * math.log(math.log(n)) / n) * (error if np.ndim(error) else standard_errors(excess))
+    shifts = np.minimum(mean, 0.0), np.where(mean < worst, mean, 0.0), 0.0
+    drawn = np.array([excess[row].mean(axis=0) - mean for row in places]) / spread
+    return [float(((drawn + shift / error).max(axis=1) > (mean / error).max()).mean()) for shift in shifts]
 
 
 def standard_errors(excess, block_length=3.0):
@@ -98,11 +100,13 @@ def test_without_studentising_the_test_is_that_of_arch(compared, differs, gain):
     drawn = [
         positions[0][:, 0] for positions, _ in StationaryBootstrap(3, np.arange(300)[:, None], seed=1).bootstrap(500)
     ]
-    assert plain_reality_check(excess, drawn, 1.0) == pytest.approx(theirs.pvalues.tolist())
+    assert plain_reality_check(excess, drawn, 1.0, 1.0) == pytest.approx(theirs.pvalues.tolist())
     compared("arch", "superior predictive ability, not studentised", f"gain {gain}", 0, 0.0)
-    ours = reality_check_of([excess.T], n_bars=300, block_length=3.0, n_boot=499, seed=1)
-    places = np.concatenate(list(overfit._resamples(300, 3.0, 499, 1)))
-    expected = plain_reality_check(excess, places, standard_errors(excess))
+    test = RealityTest(np.zeros(300), block_length=3.0, n_boot=499, seed=1)
+    test.add(excess.T)
+    places, spread = np.concatenate(list(bootstrap.resamples(300, 3.0, 499, 1))), standard_errors(excess)
+    error = np.maximum(spread, [math.sqrt(bootstrap.long_run_variance(line)) for line in excess.T.copy()])
+    expected, ours = plain_reality_check(excess, places, spread, error), test.result()
     found = [ours.pvalue_lower, ours.pvalue, ours.pvalue_upper]
     assert found == pytest.approx([(1.0 + 499 * pvalue) / 500 for pvalue in expected])
     differs(
