@@ -68,6 +68,11 @@ class _Symbol:
     __str__ = __format__ = _refuse
     __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse
 
+    def __array_function__(self, function: Callable, types: Any, args: tuple, kwargs: dict) -> Any:
+        if function is not np.where or len(args) != 3 or not isinstance(args[0], Rule):
+            _refuse(self)
+        return _where(*args)
+
 
 class Axis(_Symbol):
     """All values of one parameter, numbers of one type; GONE for those that were refused.
@@ -141,6 +146,18 @@ class Lines(_Symbol):
     def __neg__(self) -> "Lines":
         return Lines(-self.rows)
 
+    def __gt__(self, other: Any) -> "Rule":
+        return _truth(compare(self, other))
+
+    def __lt__(self, other: Any) -> "Rule":
+        return _truth(compare(other, self))
+
+    def __ge__(self, other: Any) -> "Rule":
+        return _truth(~compare(other, self))
+
+    def __le__(self, other: Any) -> "Rule":
+        return _truth(~compare(self, other))
+
     def _with(self, other: Any, function: Callable, swapped: bool) -> Any:
         if isinstance(other, Rule):
             return NotImplemented
@@ -193,6 +210,21 @@ class Rule(_Symbol):
         value = self._like(value)
         return Rule(FILL, self, value, signed=self.signed or value.signed)
 
+    def astype(self, _: Any) -> "Rule":
+        """The same as numbers, which it is anyway."""
+        if not self.is_truth:
+            raise NotTraceable("a signal that is not known on every bar is no truth value")
+        return self
+
+    @property
+    def is_truth(self) -> bool:
+        """Whether it is known on every bar, as the truth values of NumPy and pandas are."""
+        if self.does == ABOVE:
+            return not any(np.isnan(line.rows).any() for line in self.parts)
+        if self.does == FILL:
+            return any(part.is_truth for part in reversed(self.parts))
+        return self.does in (AND, OR, NOT, MINUS) and all(part.is_truth for part in self.parts)
+
     def _like(self, other: Any) -> "Rule":
         return other if isinstance(other, Rule) else as_rule(other, self.n_axes)
 
@@ -207,6 +239,39 @@ def _less(left: Rule, right: Rule) -> Rule:
     if left.signed or right.signed:
         raise NotTraceable("the difference of short signals may be beyond fully invested")
     return Rule(MINUS, left, right, signed=True)
+
+
+def _truth(rule: Rule) -> Rule:
+    """A comparison by an operator: false where a line is NaN."""
+    return rule.fillna(0.0)
+
+
+def _where(rule: Rule, here: Any, elsewhere: Any) -> Rule:
+    """What np.where gives for -1, 0, 1, and rules that are made of them."""
+    if rule.signed or not rule.is_truth:
+        raise NotTraceable("a signal that is short, or not known on every bar, is no truth value")
+    up, down = (_pick(rule, *sides) for sides in zip(_sides(here), _sides(elsewhere), strict=True))
+    if down is False:
+        return as_rule(float(up), rule.n_axes) if isinstance(up, bool) else up
+    return rule._like(up) - rule._like(down)
+
+
+def _sides(value: Any) -> tuple[Any, Any]:
+    """Where a position is long and where it is short: two rules, or True and False for everywhere and nowhere."""
+    if isinstance(value, Rule) and value.is_truth and (not value.signed or value.does == MINUS):
+        return value.parts if value.signed else (value, False)
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and value in (-1, 0, 1):
+        return bool(value == 1), bool(value == -1)
+    raise NotTraceable("not a position of -1, 0 and 1")
+
+
+def _pick(rule: Rule, here: Any, elsewhere: Any) -> Any:
+    """The one where the rule holds, the other where it does not."""
+    if here is elsewhere and isinstance(here, bool):
+        return here
+    first = rule if here is True else False if here is False else rule & here
+    second = ~rule if elsewhere is True else False if elsewhere is False else ~rule & elsewhere
+    return second if first is False else first if second is False else first | second
 
 
 def is_symbol(*values: Any) -> bool:

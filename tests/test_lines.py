@@ -94,18 +94,28 @@ USES = {
     "//": lambda x: x // 2,  # of these three NumPy rounds a line and many lines otherwise
     "%": lambda x: 7 % x,
     "**": lambda x: x**2,
+    "np.where with a size": lambda x: np.where(x, 0.5, 0.0),
 }
+SYMBOLS = {
+    "axis": Axis([1, 2], 0, 1, []),
+    "lines": Lines(np.ones((2, 2))),
+    "rule": above(Lines(np.ones((2, 2))), 1.0),
+}
+MEANT = {("lines", "<"), ("lines", "Series >"), ("rule", "np.where")}
 
 
-@pytest.mark.parametrize("use", USES.values(), ids=USES)
-@pytest.mark.parametrize(
-    "symbol",
-    [Axis([1, 2], 0, 1, []), Lines(np.ones((2, 2))), above(Lines(np.ones((2, 2))), 1.0)],
-    ids=["axis", "lines", "rule"],
-)
+@pytest.mark.parametrize(("symbol", "use"), [(s, use) for s in SYMBOLS for use in USES if (s, use) not in MEANT])
 def test_what_needs_one_number_refuses_an_axis(symbol, use):
     with pytest.raises((TypeError, ValueError)):
-        use(symbol)
+        USES[use](SYMBOLS[symbol])
+
+
+def test_a_signal_that_is_not_known_everywhere_is_no_truth_value():
+    """In NumPy NaN counts as true."""
+    unknown = above(Lines(np.array([[NAN, 2.0]])), 1.0)
+    for use in (lambda: np.where(unknown, 1.0, 0.0), lambda: unknown.astype(int)):
+        with pytest.raises(TypeError):
+            use()
 
 
 OPERATORS = ["add", "sub", "mul", "truediv"]

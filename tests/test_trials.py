@@ -82,7 +82,29 @@ def with_truth_values(prices, *, window=3):
     return above(close, sma(close, window)) & (close.diff() > 0.0)
 
 
+def by_operators(prices, *, fast=2, slow=5):
+    close = prices["Close"]
+    return ((sma(close, fast) >= sma(close, slow)) & ~(close < ema(close, fast)) | (rsi(close, slow) >= 50.0)).astype(
+        float
+    )
+
+
+def in_numpy(prices, *, fast=2, slow=5):
+    close = prices["Close"].to_numpy()
+    quick, calm = sma(close, fast), sma(close, slow)
+    return np.where(quick > calm, 1, np.where(quick < 0.98 * calm, -1, 0))
+
+
+def nested_in_numpy(prices, *, fast=2, slow=5):
+    close = prices["Close"]
+    strong = close > sma(close, fast)
+    return np.where(close <= sma(close, slow), np.where(strong, 0, -1.0), strong.astype(int))
+
+
 OF_LINES = {
+    by_operators: {"fast": [1, 3, 500], "slow": [2, 5]},
+    in_numpy: {"fast": [1, 2, 500], "slow": [2, 5]},
+    nested_in_numpy: {"fast": [1, 2, 500], "slow": [2, 5]},
     long_short: {"fast": [1, 2, 3], "slow": [2, 5, 9]},
     both_or: {"fast": [1, 3], "slow": [2, 5], "level": [30.0, 50.0]},
     two_latches: {"fast": [1, 3], "slow": [2, 5], "level": [30.0, 50.0]},
