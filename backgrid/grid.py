@@ -22,7 +22,7 @@ from backgrid.metrics import HIGHER, METRICS, NEITHER, format_metric, line, retu
 from backgrid.overfit import check_draws, check_n_blocks
 from backgrid.search import Asked, identify, n_threads, note, read_search, symbol_of, try_all, why_none
 from backgrid.space import Space
-from backgrid.strategies import function_name
+from backgrid.strategies import BUILT_IN, function_name
 from backgrid.trials import Job, Trials
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ DEFAULT_METRICS = tuple(name for name in METRICS if name in CORE)
 UNTRIED = 255  # state of a combination that was not reached
 MOST_SHOWN = 10
 CHUNK = 512  # trials whose returns are looked at together
+SORTED = 2**16  # of many numbers, of which the lowest are sought
 
 
 def run_grid(
@@ -147,6 +148,17 @@ class Winner(NamedTuple):
         least, worst = (np.min, "lowest") if METRICS[self.metric].better == HIGHER else (np.max, "highest")
         numbers = f"median {shown(np.median(known))}, {worst} {shown(least(known))}"
         return f"its {name_neighbours(known.size, self.sampled)}: {numbers}"
+
+    def __eq__(self, other: object) -> bool:
+        """Whether all of it is equal; NaN equals NaN."""
+        if not isinstance(other, Winner):
+            return False
+        names, others = ((w.params, w.metric, w.n_trials, w.sampled, *w.metrics) for w in (self, other))
+        ours, theirs = ([w.value, *w.metrics.values(), *w.neighbours] for w in (self, other))
+        return names == others and np.array_equal(ours, theirs, equal_nan=True)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
 
 
 def name_neighbours(number: int, sampled: bool) -> str:
@@ -289,9 +301,10 @@ class GridResult:
             return points_chart(points, values[chosen], metric, winner=winner, **told)
         columns = [space.names.index(name) for name in drawn]
         table = np.full([space.shape[k] for k in columns], np.nan)
-        table[tuple(self._ranks[chosen][:, columns].T)] = values[chosen]
-        labels = [pd.Index(self._sorted(name), name=name) for name in drawn]
-        place = tuple(self._ranks[best, columns].tolist()) if marked else None
+        table[tuple(self._ranks[k][self.codes[chosen, k]] for k in columns)] = values[chosen]
+        axes = [(name, space.values[k]) for name, k in zip(drawn, columns, strict=True)]
+        labels = [pd.Index([given[k] for k in _by_size(given)], name=name, tupleize_cols=False) for name, given in axes]
+        place = tuple(int(self._ranks[k][self.codes[best, k]]) for k in columns) if marked else None
         if len(drawn) == 1:
             return profile_chart(pd.Series(table, labels[0]), metric, winner=place and place[0], **told)
         return heatmap_chart(pd.DataFrame(table, *labels), metric, winner=place, **told)
@@ -315,11 +328,6 @@ class GridResult:
     def _best_row(self, metric: str) -> int:
         """The row of the best value, the first of equals; some value is defined."""
         return int(np.nanargmax(METRICS[metric].better * self._values(metric)))
-
-    def _sorted(self, name: str) -> list[Any]:
-        """Values of a parameter in the order of `_ranks`."""
-        values = self._trials.job.space.values[self._trials.job.space.names.index(name)]
-        return sorted(values) if _sortable(values) else values
 
     def _holding(self, metric: str) -> float:
         """The Sharpe ratio of holding; NaN for another metric."""
@@ -350,8 +358,16 @@ class GridResult:
             return start + self.by_symbol[symbol].neighbours(place - start)
         if self.sampled:
             return self._nearest(place)
-        apart = np.abs(self._ranks - self._ranks[place])
-        return np.flatnonzero(apart.max(axis=1, initial=0) == 1)
+        near = np.ones(self.n_trials, dtype=bool)
+        for ranks, codes in zip(self._ranks, self.codes.T, strict=True):
+            near &= (np.abs(ranks - ranks[codes[place]]) <= 1)[codes]
+        near[place] = False
+        return np.flatnonzero(near)
+
+    @property
+    def why_called(self) -> str:
+        """Why the strategy was called for each combination; empty where it was called once, with axes."""
+        return self._trials.why_called
 
     @property
     def sampled(self) -> bool:
@@ -364,8 +380,8 @@ class GridResult:
         apart = np.zeros(self.n_trials)
         for values, codes in zip(self._trials.job.space.values, self.codes.T, strict=True):
             apart += _distances(values, codes, codes[place]) ** 2
-        apart[place] = -1.0
-        return np.sort(np.argsort(apart, kind="stable")[1 : 1 + 2 * self.codes.shape[1]])
+        apart[place] = np.nan
+        return np.sort(_lowest(apart, min(2 * self.codes.shape[1], self.n_trials - 1)))
 
     def _part_of(self, place: int) -> tuple[str, int]:
         """Symbol of a row, and the first row of that symbol."""
@@ -480,13 +496,9 @@ class GridResult:
         return self.trials
 
     @functools.cached_property
-    def _ranks(self) -> np.ndarray:
-        """Place of each parameter's value among the sorted values: int64[n_trials, n_names]."""
-        ranks = np.empty_like(self.codes)
-        for k, values in enumerate(self._trials.job.space.values):
-            order = sorted(range(len(values)), key=values.__getitem__) if _sortable(values) else range(len(values))
-            ranks[:, k] = np.argsort(np.array(order))[self.codes[:, k]]
-        return ranks
+    def _ranks(self) -> list[np.ndarray]:
+        """Of each parameter, the place of each of its values by size: int64[n_values]."""
+        return [np.argsort(_by_size(values)) for values in self._trials.job.space.values]
 
     def __repr__(self) -> str:
         return f"<GridResult {self._headline()}>"
@@ -501,8 +513,8 @@ class GridResult:
 
     def _repr_html_(self) -> str:
         metric = self._ranked_by()
-        order = np.argsort(-METRICS[metric].better * self._values(metric), kind="stable") if metric else slice(None)
-        table = self.metrics.iloc[order][:MOST_SHOWN]
+        best = _lowest(-METRICS[metric].better * self._values(metric), MOST_SHOWN) if metric else slice(MOST_SHOWN)
+        table = self.metrics.iloc[best]
         rows = table.to_html(float_format=lambda value: f"{value:.4g}", na_rep="n/a", sparsify=False, notebook=True)
         which = (
             f"best {len(table)} of {self.n_trials:,} by {metric}"
@@ -513,8 +525,21 @@ class GridResult:
         return f"<p>{html.escape(self._headline())}</p>{rows}{more}"
 
 
-def _sortable(values: list[Any]) -> bool:
-    return all(isinstance(value, (int, float)) for value in values) or all(isinstance(value, str) for value in values)
+def _by_size(values: list[Any]) -> list[int]:
+    """Places of values in rising order; as they are given where they do not compare."""
+    try:
+        return sorted(range(len(values)), key=values.__getitem__)
+    except TypeError:
+        return list(range(len(values)))
+
+
+def _lowest(values: np.ndarray, n: int) -> np.ndarray:
+    """Places of the lowest values, rising, the first of equals first and NaN last; few are sorted at a time."""
+    found = np.arange(0)
+    for start in range(0, values.size, SORTED):
+        places = np.concatenate([found, np.arange(start, min(start + SORTED, values.size))])
+        found = places[np.argsort(values[places], kind="stable")[:n]]
+    return found
 
 
 def _distances(values: list[Any], codes: np.ndarray, code: int) -> np.ndarray:
@@ -524,7 +549,7 @@ def _distances(values: list[Any], codes: np.ndarray, code: int) -> np.ndarray:
         with np.errstate(invalid="ignore"):
             width = np.ptp(numbers)
         if 0.0 < width < np.inf:
-            return np.abs(numbers[codes] - numbers[code]) / width
+            return (np.abs(numbers - numbers[code]) / width)[codes]
     return (codes != code).astype(float)
 
 
@@ -545,10 +570,25 @@ def _sweep(job: Job, asked: Asked, checkpoint: str | os.PathLike | None) -> Grid
             kept = Checkpoint(checkpoint, f"{identity.request} {' '.join(job.metrics)}")
     trials = Trials(job, n_threads())
     result = _result(trials, *_tried(trials, asked, kept))
+    _check_winner(result)
     if identity:
         kind = "sweep" if job.space.points is None else "search"
         note(identity, job, asked.where, result.settings, result.n_trials, kind)
     return result
+
+
+def _check_winner(result: GridResult) -> None:
+    """ParameterError where a function of the user's gives the winner other target positions when it is called."""
+    trials, ranked = result._trials, result._ranked_by()
+    if not trials.traceable or trials.job.strategy in BUILT_IN or ranked is None:
+        return
+    codes = result.codes[[result._best_row(ranked)]]
+    if not trials.agrees(codes):
+        named = ", ".join(f"{name}={shown(value)}" for name, value in trials.job.space.params(codes[0]).items())
+        raise ParameterError(
+            f"{result.strategy} gives other target positions for {named} when it is called than with axes in place of "
+            "its numbers: return np.array(...) of its signal, and it is called for each combination"
+        )
 
 
 def _tried(trials: Trials, asked: Asked, kept: Checkpoint | None) -> tuple[list[Batch], np.ndarray, np.ndarray, bool]:

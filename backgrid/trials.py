@@ -100,13 +100,22 @@ class Trials:
             table = _sweep.stretches(self.market.close, self.account.cash_return, self.shift)
             self.fast = (_sweep.Prices(fill, self.market.close), table, self.shift, self.account)
         self.traced: Traced | None = None
-        self.traceable = all(_is_axis(values, job.strategy in BUILT_IN) for values in job.space.values)
-        if self.traceable and job.space.is_dense:
-            with contextlib.suppress(TooManyLines):
-                self.traced = _trace(job, job.space.values)
-                self.traceable = self.traced is not None
-        if self.traceable and job.strategy not in BUILT_IN:
-            self.traceable = self._agrees()
+        self.why_called = ""  # why the function is called for each combination; empty where it is not
+        try:
+            for name, values in zip(job.space.names, job.space.values, strict=True):
+                _check_axis(name, values, job.strategy in BUILT_IN)
+            if job.space.is_dense:
+                with contextlib.suppress(TooManyLines):
+                    self.traced = _trace(job, job.space.values)
+            if job.strategy not in BUILT_IN:
+                self._check_some()
+        except NotTraceable as error:
+            self.why_called = str(error)
+
+    @property
+    def traceable(self) -> bool:
+        """Whether the function is called once, with axes, and not for each combination."""
+        return not self.why_called
 
     def metrics(self, codes: np.ndarray) -> Evaluated:
         """State of combinations, uint8[n], DONE or REFUSED, and metrics of those that are done, float64[., n]."""
@@ -145,8 +154,8 @@ class Trials:
         if self.traceable:
             try:
                 return self._over_lines(codes, work)
-            except NotTraceable:
-                self.traceable = False
+            except NotTraceable as error:
+                self.why_called = str(error)
         return None
 
     def _over_lines(self, codes: np.ndarray, work: Callable[[Traced, np.ndarray], Evaluated]) -> Evaluated:
@@ -158,9 +167,19 @@ class Trials:
         except TooManyLines:
             if len(codes) == 1:
                 raise ParameterError("memory is too small for the lines of a single combination") from None
-            halves = [self._over_lines(half, work) for half in np.array_split(codes, 2)]
-            return np.concatenate([half[0] for half in halves]), np.concatenate([half[1] for half in halves])
+            return self._in_halves(codes, work)
         return work(traced, local)
+
+    def _in_halves(self, codes: np.ndarray, work: Callable[[Traced, np.ndarray], Evaluated]) -> Evaluated:
+        """The work on either half of the values of the axis that has most, so that each needs fewer lines."""
+        longest = int(np.argmax([np.unique(column).size for column in codes.T]))
+        order = np.argsort(codes[:, longest], kind="stable")
+        halves = [self._over_lines(codes[half], work) for half in np.array_split(order, 2)]
+        state, values = (np.concatenate(parts) for parts in zip(*halves, strict=True))
+        places = np.empty(len(codes), dtype=np.int64)
+        places[order] = np.arange(len(codes))
+        rows = np.cumsum(state == DONE) - 1
+        return state[places], values[rows[places][state[places] == DONE]]
 
     def _trace(self, codes: np.ndarray) -> tuple[Traced, np.ndarray]:
         """Lines of these combinations only, and their codes among these."""
@@ -172,10 +191,7 @@ class Trials:
         else:
             values = [[of[place] for place in column] for of, column in zip(known, codes.T, strict=True)]
             local = np.arange(len(codes))[:, None]
-        traced = _trace(self.job, values, together=not self.job.space.is_dense)
-        if traced is None:
-            raise NotTraceable
-        return traced, local
+        return _trace(self.job, values, together=not self.job.space.is_dense), local
 
     def _fuse_few(self, traced: Traced, codes: np.ndarray) -> Evaluated:
         return self._fuse(traced, codes, len(FEW))
@@ -215,14 +231,19 @@ class Trials:
         state[allowed] = told
         return state
 
-    def _agrees(self) -> bool:
-        """Whether a function of the user's gives what it gives when it is called, for some combinations."""
+    def agrees(self, codes: np.ndarray) -> bool:
+        """Whether the function gives the same over lines as it gives when it is called with each of these."""
+        return all(map(np.array_equal, self._over_lines(codes, self._positions), self._called(codes)))
+
+    def _check_some(self) -> None:
+        """NotTraceable for a function of the user's that gives something else when it is called."""
         numbers = np.unique(np.linspace(0, self.job.space.size - 1, N_CHECKED).astype(np.int64))
-        codes = self.job.space.codes(numbers)
         try:
-            return all(map(np.array_equal, self._over_lines(codes, self._positions), self._called(codes)))
-        except Exception:  # whatever a function does that is called as itself, it will do again where it is seen
-            return False
+            same = self.agrees(self.job.space.codes(numbers))
+        except Exception as error:  # whatever a function does that is called as itself, it will do again, to be seen
+            raise NotTraceable(_reason(error)) from error
+        if not same:
+            raise NotTraceable("it gives other target positions when it is called")
 
     # ---- combination by combination ----------------------------------------------------------------------------------
 
@@ -327,19 +348,27 @@ def _can_fuse(settings: Mapping[str, Any], n_bars: int) -> bool:
 # ---- from a function to lines ----------------------------------------------------------------------------------------
 
 
-def _is_axis(values: list[Any], known: bool) -> bool:
-    """Whether a function cannot tell these values apart but as numbers; of one type, unless the function is known."""
+def _reason(error: Exception) -> str:
+    said = " ".join(str(error).split())[:200]
+    return said if isinstance(error, NotTraceable) else f"with axes in place of numbers, {type(error).__name__}: {said}"
+
+
+def _check_axis(name: str, values: list[Any], known: bool) -> None:
+    """NotTraceable unless these are numbers, of one type if the function is not known."""
     kinds = {type(value) for value in values}
-    return kinds <= {int, float} and (known or len(kinds) == 1)
+    if not kinds <= {int, float} or not (known or len(kinds) == 1):
+        raise NotTraceable(f"{name} is not all whole numbers or all floats")
 
 
-def _trace(job: Job, values: Sequence[list[Any]], *, together: bool = False) -> Traced | None:
-    """The function called with axes of these values; None where it does more with them than to compare lines.
+def _trace(job: Job, values: Sequence[list[Any]], *, together: bool = False) -> Traced:
+    """The function called with axes of these values.
 
     Each axis has a dimension of its own; `together` gives them one: the first values of all, the second ones ...
 
     Raises
     ------
+    NotTraceable
+        Where it does more with them than to compare lines.
     TooManyLines
         Where there is no room for the lines.
     """
@@ -353,8 +382,8 @@ def _trace(job: Job, values: Sequence[list[Any]], *, together: bool = False) -> 
             return _compiled(rule, len(job.bars), refused, job.room)
     except TooManyLines:
         raise
-    except Exception:  # a function that is not made for axes fails in its own way; it is called as it is then
-        return None
+    except Exception as error:  # a function that is not made for axes fails in its own way
+        raise NotTraceable(_reason(error)) from error
 
 
 def _compiled(rule: Rule, n_bars: int, refused: list[np.ndarray], room: int) -> Traced:

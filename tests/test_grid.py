@@ -316,6 +316,29 @@ def test_the_prices_are_not_changed(aapl):
     pd.testing.assert_frame_equal(aapl, before)
 
 
+def test_a_winner_that_is_another_when_it_is_called_is_an_error(aapl):
+    """With one window only, none of those that are checked at the start, the function does something else."""
+
+    def plain_rule(prices, *, window=3):
+        return above(prices["Close"], sma(prices["Close"], window))
+
+    windows = {"window": list(range(2, 202))}
+    won = run_grid(aapl, plain_rule, windows).best().params["window"]
+
+    def odd(prices, *, window=3):
+        return above(
+            prices["Close"], sma(prices["Close"], window + 1 if type(window) is int and window == won else window)
+        )
+
+    with pytest.raises(ParameterError, match=f"odd gives other target positions for window={won} when it is called"):
+        run_grid(aapl, odd, windows)
+
+
+def test_why_a_function_was_called_for_each_combination_is_told(aapl):
+    assert run_grid(aapl, "momentum", {"window": [2, 3]}).why_called == ""
+    assert "no single value" in run_grid(aapl, numpy_momentum, {"window": [2, 3]}).why_called
+
+
 def test_a_run_of_one_combination_is_a_backtest(aapl):
     result = run_grid(aapl, "ma_crossover", PAIRS, fees=0.001)
     best = run_backtest(aapl, "ma_crossover", params=result.best().params, fees=0.001)
@@ -459,6 +482,24 @@ def test_neighbours_of_points_that_fill_a_grid_are_those_of_the_grid(nine, bars)
     ]
 
 
+def test_dates_and_words_are_neighbours_by_their_order_and_what_has_none_as_it_is_listed(bars):
+    prices = bars(close=np.linspace(100.0, 120.0, 12))
+
+    def since(prices, *, first=None):
+        return (prices.index >= first) * 1.0
+
+    def any_word(prices, *, word=None):
+        return np.ones(len(prices))
+
+    days = run_grid(prices, since, {"first": prices.index[[6, 2, 4, 8]]}, fill="close")
+    assert [days.neighbours(place).tolist() for place in range(4)] == [[2, 3], [2], [0, 1], [0]]
+    assert days.best("total_return").params == {"first": prices.index[2]} and days.heatmap().alt == "Sharpe by first"
+    words = run_grid(prices, any_word, {"word": ["b", "a", "c"]})
+    assert [words.neighbours(place).tolist() for place in range(3)] == [[1, 2], [0], [0]]
+    mixed = run_grid(prices, any_word, {"word": ["b", None, 3]})
+    assert [mixed.neighbours(place).tolist() for place in range(3)] == [[1], [0, 2], [1]]
+
+
 def test_whole_numbers_beyond_64_bits_have_neighbours(bars):
     grid = [{"first": place, "last": 10**30 + place * 10**28} for place in range(7)]
     result = run_grid(bars(close=np.linspace(100.0, 200.0, 20)), held, grid, fill="close")
@@ -518,6 +559,38 @@ def test_what_is_undefined_does_not_win(aapl):
     result = run_grid(aapl, "momentum", {"window": [249, 20]})  # the first is never in the market
     assert np.isnan(result.metrics["sharpe"].iloc[0]) and result.best().params == {"window": 20}
     assert result.best().neighbours.size == 1 and repr(result.best()).endswith("; it has no neighbours")
+
+
+@pytest.mark.parametrize("few", [1, 7, 10**6])
+def test_the_best_are_shown_in_their_order_however_many_are_sorted_at_a_time(aapl, monkeypatch, few):
+    """Twelve combinations that never trade have no Sharpe ratio, and come last; of equals the first is first."""
+    windows = [*range(245, 251), *range(60, 40, -1), *range(251, 257)]
+    twice = run_grid(aapl, by_word, {"window": [5, 3, 8], "mean": ["sma", "ema"], "turned": [False, True]})
+    for result in (run_grid(aapl, "momentum", {"window": windows}), twice):
+        monkeypatch.setattr(grid_module, "SORTED", few)
+        order = np.argsort(-result.metrics["sharpe"].to_numpy(), kind="stable")
+        assert grid_module._lowest(-result.metrics["sharpe"].to_numpy(), 40).tolist() == order.tolist()
+        assert grid_module._lowest(np.zeros(30), 4).tolist() == [0, 1, 2, 3]
+
+
+def test_a_sweep_of_many_axes_is_shown_in_little_memory():
+    """32 bytes a combination, however many axes."""
+    axes = {"a": range(1, 5), "b": range(3, 7)} | {name: range(4) for name in "cdefgh"}
+
+    def of_many(prices, *, a=2, b=9, c=0, d=0, e=0, f=0, g=0, h=0):
+        return above(sma(prices["Close"], a), sma(prices["Close"], b))
+
+    result = run_grid(plain.random_bars(1, 60), of_many, axes, metrics=["sharpe"])
+    assert result.n_trials == 4**8
+    shown_everywhere(run_grid(plain.random_bars(1, 60), of_many, {"a": [1, 2]}, metrics=["sharpe"]))
+    tracemalloc.start()
+    try:
+        for show in (repr, GridResult._repr_html_, GridResult.best):
+            tracemalloc.reset_peak()
+            show(result)
+            assert tracemalloc.get_traced_memory()[1] < 32 * 4**8
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_metric_that_is_undefined_for_all_has_no_winner(bars):
@@ -627,6 +700,21 @@ def test_every_public_attribute_of_a_sweep_is_documented():
 def test_winners_are_plain_tuples(nine):
     winner = nine.best("total_return")
     assert isinstance(winner, Winner) and winner == winner._replace()
+    assert len(winner) == 7 and winner.params == winner[0]
+
+
+def test_winners_are_equal_where_all_of_them_is(aapl, nine):
+    """Without a trade a profit factor is NaN, and so is a Sharpe ratio among the neighbours."""
+    flat = {"window": [248, 249, 247]}  # of 250 bars
+    one, same = (run_grid(aapl, "momentum", flat).best("total_return") for _ in range(2))
+    assert np.isnan(one.metrics["sharpe"]) and one == same and not one != same
+    ours, theirs = nine.best("total_return"), nine.best("calmar")
+    assert ours != theirs and ours != "first=0, last=3" and ours != tuple(ours)
+    others = {"params": {"first": 0, "last": 4}, "metric": "cagr", "value": 0.2, "n_trials": 8, "sampled": True}
+    for name, value in {**others, "neighbours": ours.neighbours[:2], "metrics": {"cagr": 1.0}}.items():
+        assert ours != ours._replace(**{name: value}), name
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(ours)
 
 
 # ---- the bar ---------------------------------------------------------------------------------------------------------

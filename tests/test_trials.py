@@ -556,7 +556,7 @@ def test_little_room_splits_the_lines(monkeypatch):
     made = trials_of(plain.random_bars(5, 100), "ma_crossover", grid, room=30_000)
     assert made.traced is None and made.traceable
     state, _ = everything(made)
-    assert (state == DONE).all() and traced[0] == traced[1] == [10, 20] and len(traced) > 20
+    assert (state == DONE).all() and traced[0] == traced[1] == [10, 20] and len(traced) > 10
 
 
 @every_path
@@ -567,6 +567,20 @@ def test_room_for_a_few_combinations_that_are_called(terms):
             everything(trials_of(bars, numpy_momentum, grid, room=room, **terms)),
             everything(trials_of(bars, numpy_momentum, grid, **terms)),
         )
+
+
+def test_lines_that_have_no_room_are_halved_along_an_axis_whatever_the_order(monkeypatch):
+    """400 of 900 pairs in random order: either half of them has half of the values of an axis, not nearly all."""
+    rng, grid = np.random.default_rng(5), {"fast_window": [*range(1, 31)], "slow_window": [*range(31, 61)]}
+    numbers = rng.permutation(900)[:400]
+    whole = trials_of(plain.random_bars(5, 100), "ma_crossover", grid)
+    made = trials_of(plain.random_bars(5, 100), "ma_crossover", grid, room=40_000)
+    counts, trace = Counter(), trials._trace
+    monkeypatch.setattr(
+        trials, "_trace", lambda *args, **kwargs: (counts.update(["traced"]), trace(*args, **kwargs))[1]
+    )
+    same_bits(made.metrics(made.job.space.codes(numbers)), whole.metrics(made.job.space.codes(numbers)))
+    assert made.traced is None and counts["traced"] < 45
 
 
 def test_no_room_for_one_line_is_said():
@@ -749,6 +763,22 @@ def test_a_function_that_is_never_the_same_is_called():
 
     made = trials_of(plain.random_bars(5, 60), random, {"window": [2, 3, 5]})
     assert not made.traceable and (everything(made)[0] == DONE).all()
+
+
+@pytest.mark.parametrize(
+    ("strategy", "grid", "why"),
+    [
+        ("ma_crossover", BUILT_IN["ma_crossover"], ""),
+        (in_numpy, {"fast": [1, 2], "slow": [5]}, ""),
+        (own_comparison, {"fast": [1, 2], "slow": [5]}, "with axes in place of numbers, TypeError: "),
+        (rolling_means, {"fast": [1, 2], "slow": [5]}, "Axis of a sweep has no single value"),
+        (by_word, {"mean": ["sma", "ema"]}, "mean is not all whole numbers or all floats"),
+        (a_loop, {"window": [1, 3]}, "Axis of a sweep has no single value"),
+    ],
+)
+def test_why_a_function_is_called_for_each_combination_is_known(strategy, grid, why):
+    made = trials_of(plain.random_bars(5, 60), strategy, grid)
+    assert made.why_called.startswith(why) and bool(made.why_called) == bool(why)
 
 
 @pytest.mark.parametrize("given_back", [None, 1.0, [1.0], "long", np.ones((60, 1)), {}], ids=str)
