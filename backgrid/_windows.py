@@ -13,7 +13,7 @@ import numpy as np
 
 from backgrid._kernels import compiled
 from backgrid._sweep import Account
-from backgrid.errors import ParameterError, PricesError, shown
+from backgrid.errors import ParameterError, PricesError, did_you_mean, shown
 from backgrid.metrics import LARGEST_RATIO, ROUNDING
 
 MOST_SPLITS = 1_000  # 12 blocks, 6 of them tested, are 924
@@ -227,6 +227,12 @@ FORMULAS: dict[str, Callable[[Window], np.ndarray]] = {  # of all of them more i
     "annual_return": lambda w: w.mean * w.a_year,
     "max_drawdown": lambda w: w.sums[..., DEEPEST] + 0.0,
 }
+
+
+def check_metric(metric: Any) -> None:
+    """ParameterError unless trials can be chosen by this metric."""
+    if not isinstance(metric, str) or metric not in FORMULAS:
+        raise ParameterError(f"no choice by metric {shown(metric)}{did_you_mean(str(metric)[:40], FORMULAS)}")
 
 
 def window_values(metric: str, sums: np.ndarray, account: Account, *, to_choose: bool = False) -> np.ndarray:

@@ -7,12 +7,11 @@ import functools
 import hashlib
 import importlib
 import importlib.metadata
-import operator
 import sys
 import types
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,6 +22,19 @@ from backgrid.trials import Job
 
 PLAIN = (int, float, str, bytes, bool, complex, type(None), type(...))  # whose repr is all of them
 INSTALLED = {"site-packages", "dist-packages"}
+PARTS: dict[type, tuple[str, ...]] = {  # of what no pickle tells the content
+    types.FunctionType: ("__code__", "__defaults__", "__kwdefaults__", "__closure__", "__dict__"),
+    types.CodeType: (
+        *("co_code", "co_exceptiontable", "co_flags", "co_argcount", "co_kwonlyargcount", "co_consts"),
+        *("co_names", "co_varnames", "co_freevars", "co_cellvars"),
+    ),
+    types.CellType: ("cell_contents",),
+    staticmethod: ("__func__",),
+    classmethod: ("__func__",),
+    property: ("fget", "fset", "fdel"),
+    functools.cached_property: ("func",),
+    functools._lru_cache_wrapper: ("__wrapped__",),
+}
 SLOTS = (types.MemberDescriptorType, types.GetSetDescriptorType)
 OF_NO_MATTER = {  # in a class: what only describes it, or is made anew in each process
     *("__doc__", "__module__", "__annotations__", "__annotate__", "__annotate_func__", "__annotations_cache__"),
@@ -86,112 +98,89 @@ class _Teller:
 
     def _parts(self, value: Any) -> Iterator[Any]:
         """What makes up a value, as texts and numbers."""
-        name = _installed_name(value)
-        if name:
+        if name := _installed_name(value):
             yield name
         elif type(value) in (list, tuple):
             plain = all(type(each) in PLAIN for each in value)
             yield repr(value) if plain else self._all(value)
         elif type(value) in (dict, types.MappingProxyType):
-            yield self._all(value.keys())
-            yield self._all(value.values())
+            yield self._all((*value.keys(), *value.values()))
         elif type(value) in (set, frozenset):
             yield sorted(self._all(value))
         elif type(value) is np.ndarray:
-            yield from self._of_array(value)
-        elif isinstance(value, (pd.DataFrame, pd.Series, pd.Index)):
-            yield from self._of_table(value)
-        else:
-            yield from self._of_code(value)
-
-    def _of_array(self, array: np.ndarray) -> Iterator[Any]:
-        yield repr(array.dtype), array.shape
-        yield self._all(array.ravel().tolist()) if array.dtype.hasobject else _hash(array)
-
-    def _of_table(self, table: Any) -> Iterator[Any]:
-        if isinstance(table, pd.DataFrame):
-            yield self._all((table.index, *(table.iloc[:, k] for k in range(table.shape[1]))))
-            return
-        yield self.told(table.index if isinstance(table, pd.Series) else tuple(table.names))
-        yield self.told(table.name), str(table.dtype), len(table)
-        known = table.dtype != object and not isinstance(table, pd.MultiIndex)
-        yield _hash(np.asarray(pd.util.hash_pandas_object(table, index=False))) if known else self._all(table)
-
-    def _of_code(self, value: Any) -> Iterator[Any]:
-        """Functions, classes and modules, of which no pickle tells the content; all else as a pickle would tell it."""
-        if isinstance(value, types.FunctionType):
-            yield from self._of_function(value)
-        elif isinstance(value, types.CodeType):
-            yield value.co_code, value.co_exceptiontable, value.co_flags, value.co_argcount, value.co_kwonlyargcount
-            yield value.co_names, value.co_varnames, value.co_freevars, value.co_cellvars, self.told(value.co_consts)
-        elif isinstance(value, types.CellType):
-            with contextlib.suppress(ValueError):  # it is empty
-                yield self.told(value.cell_contents)
+            yield repr(value.dtype), value.shape
+            yield self._all(value.ravel().tolist()) if value.dtype.hasobject else _hash(value)
+        elif isinstance(value, pd.DataFrame):
+            yield self._all((value.index, *(value.iloc[:, k] for k in range(value.shape[1]))))
+        elif isinstance(value, (pd.Series, pd.Index)):
+            yield from self._of_column(value)
         elif isinstance(value, types.ModuleType):
             yield _source(value)
         elif isinstance(value, type):
             members = {k: v for k, v in vars(value).items() if k not in OF_NO_MATTER and not isinstance(v, SLOTS)}
-            yield value.__qualname__, self.told(value.__bases__), self.told(members)
-        elif isinstance(value, (staticmethod, classmethod)):
-            yield self.told(value.__func__)
-        elif isinstance(value, property):
-            yield self._all((value.fget, value.fset, value.fdel))
-        elif isinstance(value, functools.cached_property):
-            yield self.told(value.func)
-        elif isinstance(value, functools._lru_cache_wrapper):
-            yield self.told(value.__wrapped__)
-        elif isinstance(getattr(value, "py_func", None), types.FunctionType):  # compiled by numba
-            yield self.told(value.py_func)
+            yield value.__qualname__, self._all((value.__bases__, members))
         else:
-            yield from self._of_state(value)
+            yield self._all(_content(value))
+            if isinstance(value, types.FunctionType):
+                yield from self._used(value)
 
-    def _of_function(self, function: types.FunctionType) -> Iterator[Any]:
-        names = _names(function.__code__)
-        used = {name: function.__globals__[name] for name in names.read if name in function.__globals__}
-        used |= {f"import {name}": _import(name, function.__globals__.get("__package__")) for name in names.imported}
-        yield self.told(function.__code__), self.told(function.__defaults__), self.told(function.__kwdefaults__)
-        yield self.told(function.__closure__), self.told(vars(function)), self.told(used)
+    def _of_column(self, column: Any) -> Iterator[Any]:
+        yield self.told(column.index if isinstance(column, pd.Series) else tuple(column.names))
+        yield self.told(column.name), str(column.dtype), len(column)
+        known = column.dtype != object and not isinstance(column, pd.MultiIndex)
+        yield _hash(np.asarray(pd.util.hash_pandas_object(column, index=False))) if known else self._all(column)
+
+    def _used(self, function: types.FunctionType) -> Iterator[Any]:
+        """The globals that a function names, the modules that it imports, and what it may take from the user's own."""
+        codes, known = list(_codes(function.__code__)), function.__globals__
+        steps = [step for code in codes for step in dis.get_instructions(code)]
+        read = [step.argval for step in steps if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")]
+        used = {name: known[name] for name in read if name in known}
+        for level, _, step in zip(steps, steps[1:], steps[2:], strict=False):
+            if step.opname == "IMPORT_NAME":
+                name = "." * (level.argval or 0) + step.argval  # a dot for each package up
+                used[f"import {name}"] = _import(name, known.get("__package__"))
+        yield self.told(used)
+        named = dict.fromkeys(name for code in codes for name in code.co_names)
         modules = [module for module in used.values() if isinstance(module, types.ModuleType)]
-        yield [self.told(each) for module in modules for each in _attributes(module, names.all)]
-
-    def _of_state(self, value: Any) -> Iterator[Any]:
-        reduce = copyreg.dispatch_table.get(type(value))
-        try:
-            state = reduce(value) if reduce else value.__reduce_ex__(4)
-        except TypeError as error:
-            raise UntoldError(f"a {type(value).__qualname__} has no content to compare") from error
-        if isinstance(state, str):  # a name, as which it is known
-            yield state
-            return
-        maker, arguments, *rest = state
-        told, items, pairs = (*rest[:3], None, None, None)[:3]
-        yield self._all((maker, arguments, told, list(items or ()), list(pairs or ())))
+        yield [self.told(each) for module in modules for each in _attributes(module, named)]
 
 
 def _hash(array: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
 
 
-class _Names(NamedTuple):
-    """Names in code, in the order in which they come."""
+def _content(value: Any) -> Iterator[Any]:
+    """What a thing is made of: its PARTS, or what a pickle would hold of it."""
+    names = next((names for kind, names in PARTS.items() if isinstance(value, kind)), ())
+    if not names and isinstance(getattr(value, "py_func", None), types.FunctionType):  # compiled by numba
+        names = ("py_func",)
+    for name in names:
+        with contextlib.suppress(ValueError):  # of a cell that is empty
+            yield getattr(value, name)
+    if not names:
+        yield from _pickled(value)
 
-    read: dict[str, None]  # globals
-    imported: dict[str, None]  # modules, with a dot for each package up
-    all: dict[str, None]  # with those of attributes
+
+def _pickled(value: Any) -> tuple[Any, ...]:
+    reduce = copyreg.dispatch_table.get(type(value))
+    try:
+        state = reduce(value) if reduce else value.__reduce_ex__(4)
+    except TypeError as error:
+        raise UntoldError(f"a {type(value).__qualname__} has no content to compare") from error
+    if isinstance(state, str):  # a name, as which it is known
+        return (state,)
+    maker, arguments, *rest = state
+    held, items, pairs = (*rest, None, None, None)[:3]
+    return maker, arguments, held, list(items or ()), list(pairs or ())
 
 
-def _names(code: types.CodeType) -> _Names:
-    """Names that code uses, and functions within it."""
-    steps = list(dis.get_instructions(code))
-    read = {step.argval: None for step in steps if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
-    imports = [at for at, step in enumerate(steps) if step.opname == "IMPORT_NAME"]
-    imported = {"." * (steps[at - 2].argval or 0) + steps[at].argval: None for at in imports}
-    names = _Names(read, imported, dict.fromkeys(code.co_names))
+def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
+    """Code, and that of the functions within it."""
+    yield code
     for inner in code.co_consts:
         if isinstance(inner, types.CodeType):
-            for known, more in zip(names, _names(inner), strict=True):
-                known.update(more)
-    return names
+            yield from _codes(inner)
 
 
 def _import(name: str, package: str | None) -> types.ModuleType | None:
@@ -222,18 +211,20 @@ def _source(module: types.ModuleType) -> str:
         return ""
 
 
-def _installed_name(value: Any) -> tuple[str, str | None] | None:
+def _installed_name(value: Any) -> str | None:
     """What an installed package calls a function, a class or itself, with its version; None for all else."""
-    if isinstance(value, types.ModuleType):
-        return None if _version(value.__name__) is None else (value.__name__, _version(value.__name__))
     module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
-    if not isinstance(module, str) or not isinstance(name, str) or module not in sys.modules:
+    if isinstance(value, types.ModuleType):
+        module, name = value.__name__, ""
+    elif not isinstance(module, str) or not isinstance(name, str) or _find(module, name) is not value:
         return None
-    try:
-        found = operator.attrgetter(name)(sys.modules[module])
-    except AttributeError:
-        return None
-    return None if _version(module) is None or found is not value else (f"{module}.{name}", _version(module))
+    version = _version(module)
+    return None if version is None else f"{module}.{name} {version}"
+
+
+def _find(module: str, name: str) -> Any:
+    """What a module has by a name with dots; None for nothing."""
+    return functools.reduce(lambda at, part: getattr(at, part, None), name.split("."), sys.modules.get(module))
 
 
 @functools.cache

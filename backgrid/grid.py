@@ -33,7 +33,7 @@ DEFAULT_METRICS = tuple(name for name in METRICS if name in CORE)
 UNTRIED = 255  # state of a combination that was not reached
 MOST_SHOWN = 10
 CHUNK = 512  # trials whose returns are looked at together
-SORTED = 2**16  # of many numbers, of which the lowest are sought
+SORTED = 2**14  # of many numbers, of which the lowest are sought
 
 
 def run_grid(
@@ -280,13 +280,7 @@ class GridResult:
         from backgrid.plot import heatmap_chart, points_chart, profile_chart
 
         values, space, held = self._values(metric), self._trials.job.space, dict(at or {})
-        for name in (name for name in (x, y, *held) if name is not None and name not in space.names):
-            raise ParameterError(f"the grid has no parameter {shown(name)}{did_you_mean(str(name), space.names)}")
-        vary = [name for name, n in zip(space.names, space.shape, strict=True) if n > 1 and name not in {x, y, *held}]
-        x, y = (x or (vary.pop(0) if vary else y), y or (vary[0] if vary else None))
-        drawn = [name for name in dict.fromkeys((y, x)) if name is not None]
-        if not drawn or held.keys() & set(drawn):
-            raise ParameterError(f"nothing to draw: x and y must be parameters that at does not hold, {shown(held)}")
+        drawn = self._to_draw(x, y, held)
         ranked = self._ranked_by(metric)
         best = self._best_row(ranked) if ranked else 0
         scattered = self.sampled and len(drawn) == 2
@@ -296,7 +290,7 @@ class GridResult:
         marked = ranked is not None and bool(chosen[best])
         told: dict[str, Any] = {"benchmark": self._holding(metric), "fixed": fixed}
         if scattered:
-            points = pd.DataFrame([self.params(row) for row in np.flatnonzero(chosen).tolist()], columns=[x, y])
+            points = pd.DataFrame([self.params(row) for row in np.flatnonzero(chosen).tolist()], columns=drawn[::-1])
             winner = int(chosen[:best].sum()) if marked else None
             return points_chart(points, values[chosen], metric, winner=winner, **told)
         columns = [space.names.index(name) for name in drawn]
@@ -308,6 +302,18 @@ class GridResult:
         if len(drawn) == 1:
             return profile_chart(pd.Series(table, labels[0]), metric, winner=place and place[0], **told)
         return heatmap_chart(pd.DataFrame(table, *labels), metric, winner=place, **told)
+
+    def _to_draw(self, x: str | None, y: str | None, held: Mapping[str, Any]) -> list[str]:
+        """The parameters of a map, that of the vertical axis first, or the one of a line."""
+        space = self._trials.job.space
+        for name in (name for name in (x, y, *held) if name is not None and name not in space.names):
+            raise ParameterError(f"the grid has no parameter {shown(name)}{did_you_mean(str(name), space.names)}")
+        vary = [name for name, n in zip(space.names, space.shape, strict=True) if n > 1 and name not in {x, y, *held}]
+        x, y = (x or (vary.pop(0) if vary else y), y or (vary[0] if vary else None))
+        drawn = [name for name in dict.fromkeys((y, x)) if name is not None]
+        if not drawn or held.keys() & set(drawn):
+            raise ParameterError(f"nothing to draw: x and y must be parameters that at does not hold, {shown(held)}")
+        return drawn
 
     def _are_at(self, fixed: Mapping[str, Any]) -> np.ndarray:
         """Which trials have these values: bool[n_trials]."""
@@ -358,7 +364,7 @@ class GridResult:
             return start + self.by_symbol[symbol].neighbours(place - start)
         if self.sampled:
             return self._nearest(place)
-        near = np.ones(self.n_trials, dtype=bool)
+        near = np.ones(len(self.codes), dtype=bool)
         for ranks, codes in zip(self._ranks, self.codes.T, strict=True):
             near &= (np.abs(ranks - ranks[codes[place]]) <= 1)[codes]
         near[place] = False
@@ -377,11 +383,11 @@ class GridResult:
 
     def _nearest(self, place: int) -> np.ndarray:
         """Rows of the nearest points, rising: two for each axis. Words are either the same or a whole range apart."""
-        apart = np.zeros(self.n_trials)
+        apart = np.zeros(len(self.codes))
         for values, codes in zip(self._trials.job.space.values, self.codes.T, strict=True):
             apart += _distances(values, codes, codes[place]) ** 2
         apart[place] = np.nan
-        return np.sort(_lowest(apart, min(2 * self.codes.shape[1], self.n_trials - 1)))
+        return np.sort(_lowest(apart, min(2 * self.codes.shape[1], apart.size - 1)))
 
     def _part_of(self, place: int) -> tuple[str, int]:
         """Symbol of a row, and the first row of that symbol."""

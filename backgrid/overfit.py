@@ -28,7 +28,6 @@ from backgrid.bootstrap import (
     long_run_variance,
     resamples,
 )
-from backgrid.bootstrap import bootstrap_ci as bootstrap_ci
 from backgrid.errors import ParameterError, did_you_mean, shown
 from backgrid.metrics import LARGEST_RATIO, NAN, ROUNDING
 

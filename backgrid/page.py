@@ -13,6 +13,7 @@ import pandas as pd
 
 from backgrid import metrics as formulas
 from backgrid.bars import bar_text, longest_gap
+from backgrid.bootstrap import bootstrap_ci
 from backgrid.metrics import (
     METRICS,
     cash_return,
@@ -22,7 +23,7 @@ from backgrid.metrics import (
     group_metrics,
     returns_of,
 )
-from backgrid.overfit import bootstrap_ci, deflated_sharpe_ratio
+from backgrid.overfit import deflated_sharpe_ratio
 from backgrid.result import RESULT_TYPE, BacktestResult, PortfolioResult
 from backgrid.strategies import describe_strategy
 from backgrid.stress import BREAK_EVEN, COSTS, ROUNDING, again_of, twice_the_costs

@@ -33,7 +33,7 @@ from backgrid.grid import run_grid
 from backgrid.grid_page import check_grid, plain_grid, read_grid
 from backgrid.ledger import count_trials, is_kept, record_trials
 from backgrid.models import BacktestRequest, build_request
-from backgrid.overfit import reality_check
+from backgrid.overfit import check_draws
 from backgrid.page import versions
 from backgrid.portfolio import run_portfolio
 from backgrid.result import RESULT_TYPE, BacktestResult
@@ -165,7 +165,7 @@ def _preflight_grid(complete: Mapping[str, Any]) -> dict[str, Any]:
     if {"train", "test"} <= complete.keys():
         asked = inspect.signature(check_folds).parameters.keys()
         check_folds(len(prices), **{name: complete[name] for name in asked if name in complete})
-    reality_check(np.zeros((2, 1)), **{name: complete[name] for name in ("n_boot", "seed") if name in complete})
+    check_draws(complete.get("n_boot", 1), complete.get("seed", 0))
     if n_trials is not None and (isinstance(n_trials, str) or n_trials < numbers.size):  # it needs their exact number
         terms = {"where": where, "metrics": ["sharpe"], **request.terms()}
         n_trials = run_grid(prices, request.strategy.value, read_grid(grid), **terms).deflate_by(n_trials)

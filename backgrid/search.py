@@ -3,7 +3,6 @@
 import concurrent.futures
 import copy
 import importlib
-import inspect
 import itertools
 import os
 import pickle
@@ -94,7 +93,6 @@ def read_search(
     room = check_room(memory, space.size * n_results, len(metrics), len(space.names))
     for name, values in zip(space.names, space.values, strict=True):
         check_axis(function, name, values)
-    _check_by_name(function)
     if isinstance(executor, concurrent.futures.ProcessPoolExecutor):
         _check_sendable(function)
     return Asked(function, space, given, metrics, room, where, read_where(where, space), executor)
@@ -104,7 +102,7 @@ def check_room(memory: str | int | None, n: int, n_metrics: int, n_axes: int) ->
     """What is left of the memory when the results are in it. [bytes]"""
     asked = MEMORY if memory is None else memory
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]?)i?B?\s*", str(asked), re.IGNORECASE)
-    if isinstance(asked, bool) or not isinstance(asked, (str, int, np.integer)) or not found:
+    if not isinstance(asked, (str, int, np.integer)) or not found:
         raise ParameterError(f"memory must be a size such as '500MB', got {shown(memory)}")
     most = int(float(found[1]) * UNITS[found[2].upper()])
     results = n * (16 * n_metrics + 12 * n_axes + 44)  # metrics twice, places and index, numbers and state
@@ -114,20 +112,6 @@ def check_room(memory: str | int | None, n: int, n_metrics: int, n_axes: int) ->
             f"memory is {asked}: give more of it, fewer values, or fewer metrics"
         )
     return most - results
-
-
-def _check_by_name(function: Callable) -> None:
-    """ParameterError for parameters that cannot be given by name."""
-    try:
-        parameters = list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):  # which is told where its parameters are looked at
-        return
-    for parameter in parameters[1:]:
-        if parameter.kind is parameter.POSITIONAL_ONLY:
-            raise ParameterError(
-                f"strategy {function_name(function)}: {parameter.name} stands before a `/`, and parameters are given "
-                "by name: move the `/` behind the prices"
-            )
 
 
 def _check_sendable(function: Callable) -> None:

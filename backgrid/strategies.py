@@ -368,7 +368,7 @@ def strategy_defaults(function: Callable) -> dict[str, Any]:
     Raises
     ------
     ParameterError
-        If the function takes no prices, or a parameter has no default.
+        If the function takes no prices, a parameter has no default, or cannot be given by name.
     """
     try:
         parameters = _parameters(function)
@@ -378,6 +378,11 @@ def strategy_defaults(function: Callable) -> dict[str, Any]:
         raise ParameterError(f"strategy {function_name(function)} must take the prices as its first parameter")
     named = [p for p in parameters[1:] if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     for parameter in named:
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            raise ParameterError(
+                f"strategy {function_name(function)}: {parameter.name} stands before a `/`, and parameters are given "
+                "by name: move the `/` behind the prices"
+            )
         if parameter.default is parameter.empty:
             raise ParameterError(f"strategy {function_name(function)}: {parameter.name} needs a default value")
     return {p.name: p.default for p in named}

@@ -21,21 +21,21 @@ import pandas as pd
 
 from backgrid._sweep import DONE, Account
 from backgrid._windows import (
-    FORMULAS,
     N_SUMS,
     Layout,
     Runs,
     Split,
     check_blocks,
+    check_metric,
+    cut_folds,
     lay_out,
     purge,
     sum_windows,
     window_values,
 )
-from backgrid._windows import cut_folds as _folds
 from backgrid.bars import bar_text
 from backgrid.engine import run_backtest
-from backgrid.errors import ParameterError, did_you_mean, shown
+from backgrid.errors import ParameterError
 from backgrid.indicators import check_window
 from backgrid.ledger import is_kept
 from backgrid.metrics import format_metric, format_value
@@ -116,7 +116,7 @@ def walk_forward(
     train, test = check_window("train", train, least=2), check_window("test", test)
     gap = check_window("gap", gap, least=0)
     search = _search(prices, strategy, grid, where, memory, executor, metric, settings)
-    splits = _folds(len(search.job.bars), train, test, gap, anchored, shorter_last)
+    splits = cut_folds(len(search.job.bars), train, test, gap, anchored, shorter_last)
     told = {"train": train, "test": test, "gap": gap, "anchored": bool(anchored), "metric": metric}
     choice = _choose(search, splits, {**told, "shorter_last": bool(shorter_last)})
     own = _look_up(search, choice, splits)
@@ -412,8 +412,7 @@ def _search(
     settings: Mapping[str, Any],
 ) -> Search:
     """The arguments checked, as `run_grid` does."""
-    if metric not in list(FORMULAS):
-        raise ParameterError(f"no choice by metric {shown(metric)}{did_you_mean(str(metric)[:40], FORMULAS)}")
+    check_metric(metric)
     asked = read_search(strategy, grid, where, settings, ("sharpe",), memory, executor, n_results=0)
     return Search(asked, Trials(asked.on(prices), n_threads()), metric, prices)
 

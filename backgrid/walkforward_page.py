@@ -14,8 +14,9 @@ import numpy as np
 import pandas as pd
 
 from backgrid import page
+from backgrid._windows import check_metric, cut_folds
 from backgrid.bars import bar_text
-from backgrid.errors import ParameterError, did_you_mean, shown
+from backgrid.errors import ParameterError
 from backgrid.grid_page import _listed, _plain
 from backgrid.indicators import check_window
 from backgrid.lookahead import LookaheadReport, check_lookahead
@@ -23,7 +24,7 @@ from backgrid.metrics import METRICS, format_metric, format_value
 from backgrid.page import Chip, Html, asked_for, benchmark_metrics, chance, head, html_table, verdicts
 from backgrid.result import BacktestResult
 from backgrid.strategies import STRATEGIES, describe_strategy, strategy_defaults
-from backgrid.walkforward import FORMULAS, WalkForwardResult, _folds
+from backgrid.walkforward import WalkForwardResult
 
 if TYPE_CHECKING:
     from backgrid.plot import Chart
@@ -47,9 +48,8 @@ def check_folds(
 ) -> None:
     """ParameterError unless `walk_forward` takes these windows of so many bars, and this metric."""
     train, test = check_window("train", train, least=2), check_window("test", test)
-    _folds(n_bars, train, test, check_window("gap", gap, least=0), anchored, shorter_last)
-    if metric not in FORMULAS:
-        raise ParameterError(f"no choice by metric {shown(metric)}{did_you_mean(str(metric)[:40], FORMULAS)}")
+    cut_folds(n_bars, train, test, check_window("gap", gap, least=0), anchored, shorter_last)
+    check_metric(metric)
 
 
 # ---- the answer ------------------------------------------------------------------------------------------------------

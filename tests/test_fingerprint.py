@@ -255,6 +255,26 @@ def test_what_a_strategy_holds_tells_it_apart(make):
     assert told(make(1.1)) == told(make(1.1)) != told(make(1.3))
 
 
+def test_a_name_that_has_no_value_yet_is_no_trouble():
+    """Its cell is empty."""
+
+    def waiting(level):
+        def strategy(prices, *, window=3):
+            return level * later
+
+        if level is None:
+            later = 1
+        return strategy
+
+    assert told(waiting(1.1)) == told(waiting(1.1)) != told(waiting(1.3))
+
+
+def test_a_function_that_carries_another_is_more_than_that():
+    one, other, inner = (read(f"def strategy(prices): return {factor} * prices") for factor in (1, 2, 3))
+    one.py_func = other.py_func = inner  # as a function compiled by numba does
+    assert told(one) != told(other)
+
+
 def test_types_of_numbers_tell_apart():
     kinds = [1, 1.0, True, "1", b"1", (1,), [1], {1}, np.int64(1), np.float64(1.0), np.array(1), None]
     assert len({told(closing_over(kind)) for kind in kinds}) == len(kinds)

@@ -325,6 +325,8 @@ def test_parameters_are_given_by_name(any_search):
 
     with pytest.raises(ParameterError, match="strategy by_place: window stands before a `/`, .*move the `/` behind"):
         any_search(BARS, by_place, {"window": [2, 3]})
+    with pytest.raises(ParameterError, match="strategy by_place: window stands before a `/`"):
+        any_search(BARS, by_place, {})
     any_search(BARS, prices_by_place, {"window": [2, 3]})
 
 

@@ -477,6 +477,21 @@ def test_function_that_takes_nothing_is_no_strategy():
         strategy_defaults(lambda: 1.0)
 
 
+def test_parameters_are_given_by_name(aapl):
+    """Before a `/` only the prices may stand."""
+
+    def by_place(prices, level=0.5, /):
+        return pd.Series(level, index=prices.index)
+
+    def prices_by_place(prices, /, *, level=0.5):
+        return pd.Series(level, index=prices.index)
+
+    for ask in (strategy_defaults, register_strategy, lambda function: run_backtest(aapl, function)):
+        with pytest.raises(ParameterError, match="strategy by_place: level stands before a `/`, .*move the `/` behind"):
+            ask(by_place)
+    assert run_backtest(aapl, prices_by_place, params={"level": 1.0}).params == {"level": 1.0}
+
+
 def test_parameters_not_given_have_their_defaults():
     assert complete_params(ma_crossover, None) == {"fast_window": 20, "slow_window": 50}
     assert complete_params(ma_crossover, {"slow_window": 30}) == {"fast_window": 20, "slow_window": 30}

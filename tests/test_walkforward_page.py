@@ -15,10 +15,11 @@ from test_page import HOSTILE, course, minutes, parsed, rows, sample, words
 from test_plot import said, texts, tick_labels
 
 from backgrid import page, plot, walkforward_page
+from backgrid._windows import FORMULAS
 from backgrid.errors import ParameterError
 from backgrid.metrics import HIGHER, METRICS
 from backgrid.space import read_space
-from backgrid.walkforward import FORMULAS, _stability, combinatorial_cross_validation, walk_forward
+from backgrid.walkforward import _stability, combinatorial_cross_validation, walk_forward
 from backgrid.walkforward_page import check_folds
 
 PAIRS = {"fast_window": [5, 10, 20], "slow_window": [8, 30, 60, 100]}
