@@ -20,7 +20,7 @@ from backgrid.ledger import count_trials, is_kept
 from backgrid.luck import Luck, measure_luck
 from backgrid.metrics import HIGHER, METRICS, NEITHER, format_metric, line, returns_of
 from backgrid.overfit import check_draws, check_n_blocks
-from backgrid.search import Asked, identify, n_threads, note, read_search, symbol_of, try_all, why_none
+from backgrid.search import Question, identify, n_threads, note, read_search, symbol_of, try_all, why_none
 from backgrid.space import Space
 from backgrid.strategies import BUILT_IN, function_name
 from backgrid.trials import Job, Trials
@@ -567,7 +567,7 @@ def evaluate(trials: Trials, numbers: np.ndarray) -> Batch:
     return Batch(numbers, *trials.metrics(trials.job.space.codes(numbers)))
 
 
-def _sweep(job: Job, asked: Asked, checkpoint: str | os.PathLike | None) -> GridResult:
+def _sweep(job: Job, asked: Question, checkpoint: str | os.PathLike | None) -> GridResult:
     """The sweep of one symbol, noted in the ledger."""
     kept = identity = None
     if checkpoint is not None or is_kept():
@@ -597,7 +597,7 @@ def _check_winner(result: GridResult) -> None:
         )
 
 
-def _tried(trials: Trials, asked: Asked, kept: Checkpoint | None) -> tuple[list[Batch], np.ndarray, np.ndarray, bool]:
+def _tried(trials: Trials, asked: Question, kept: Checkpoint | None) -> tuple[list[Batch], np.ndarray, np.ndarray, bool]:
     """Batches of what was tried; of all combinations the state, and whether `where` leaves them out; if it was cut."""
     space, found = trials.job.space, list(kept.batches()) if kept else []
     state, excluded = np.full(space.size, UNTRIED, dtype=np.uint8), np.zeros(space.size, dtype=bool)

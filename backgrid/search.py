@@ -34,7 +34,7 @@ WORKERS = 16  # of an executor that does not tell how many it has
 TASKS = 4  # for each worker: so many are waiting, and so many at least is a search cut into
 
 
-class Asked(NamedTuple):
+class Question(NamedTuple):
     """What is to be tried, on any prices."""
 
     strategy: Callable
@@ -74,7 +74,7 @@ def read_search(
     executor: Any,
     *,
     n_results: int,
-) -> Asked:
+) -> Question:
     """The arguments of a search, checked; of each combination the memory holds so many results.
 
     Raises
@@ -95,7 +95,7 @@ def read_search(
         check_axis(function, name, values)
     if isinstance(executor, concurrent.futures.ProcessPoolExecutor):
         _check_sendable(function)
-    return Asked(function, space, given, metrics, room, where, read_where(where, space), executor)
+    return Question(function, space, given, metrics, room, where, read_where(where, space), executor)
 
 
 def check_room(memory: str | int | None, n: int, n_metrics: int, n_axes: int) -> int:

@@ -40,7 +40,7 @@ from backgrid.indicators import check_window
 from backgrid.ledger import is_kept
 from backgrid.metrics import format_metric, format_value
 from backgrid.result import BacktestResult
-from backgrid.search import Asked, identify, n_threads, note, read_search, symbol_of, try_all, why_none
+from backgrid.search import Question, identify, n_threads, note, read_search, symbol_of, try_all, why_none
 from backgrid.space import Space
 from backgrid.strategies import function_name
 from backgrid.terms import BY_BAR, STOPS
@@ -361,7 +361,7 @@ def _ratio_text(value: float) -> str:
 class Search(NamedTuple):
     """What is searched, and by what."""
 
-    asked: Asked
+    asked: Question
     trials: Trials
     metric: str
     prices: Any  # as they were given
