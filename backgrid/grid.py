@@ -597,7 +597,9 @@ def _check_winner(result: GridResult) -> None:
         )
 
 
-def _tried(trials: Trials, asked: Question, kept: Checkpoint | None) -> tuple[list[Batch], np.ndarray, np.ndarray, bool]:
+def _tried(
+    trials: Trials, asked: Question, kept: Checkpoint | None
+) -> tuple[list[Batch], np.ndarray, np.ndarray, bool]:
     """Batches of what was tried; of all combinations the state, and whether `where` leaves them out; if it was cut."""
     space, found = trials.job.space, list(kept.batches()) if kept else []
     state, excluded = np.full(space.size, UNTRIED, dtype=np.uint8), np.zeros(space.size, dtype=bool)
