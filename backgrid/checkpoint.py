@@ -77,6 +77,10 @@ class Checkpoint:
         )
         self._write(head + body + hashlib.sha256(head + body).digest(), "ab")
 
+    def clear(self) -> None:
+        """Forget all batches."""
+        self._write(self.start, "wb")
+
     def _write(self, data: bytes, mode: str) -> None:
         with open(self.path, mode) as file:
             file.write(data)

@@ -22,6 +22,7 @@ from backgrid.trials import Job
 
 PLAIN = (int, float, str, bytes, bool, complex, type(None), type(...))  # whose repr is all of them
 INSTALLED = {"site-packages", "dist-packages"}
+STANDARD = Path(contextlib.__file__).parent  # Python's own library
 PARTS: dict[type, tuple[str, ...]] = {  # of what no pickle tells the content
     types.FunctionType: ("__code__", "__defaults__", "__kwdefaults__", "__closure__", "__dict__"),
     types.CodeType: (
@@ -105,8 +106,8 @@ class _Teller:
             yield repr(value) if plain else self._all(value)
         elif type(value) in (dict, types.MappingProxyType):
             yield self._all((*value.keys(), *value.values()))
-        elif type(value) in (set, frozenset):
-            yield sorted(self._all(value))
+        elif isinstance(value, (set, frozenset)):
+            yield self.told(type(value)), sorted(self._all(value))
         elif type(value) is np.ndarray:
             yield repr(value.dtype), value.shape
             yield self._all(value.ravel().tolist()) if value.dtype.hasobject else _hash(value)
@@ -191,16 +192,16 @@ def _import(name: str, package: str | None) -> types.ModuleType | None:
         return None
 
 
-def _attributes(module: types.ModuleType, names: Iterable[str]) -> Iterator[Any]:
+def _attributes(module: types.ModuleType, names: Iterable[str], within: tuple = ()) -> Iterator[Any]:
     """Of a module of the user's own, what these names are in it, and in the modules that it names so."""
-    if _version(module.__name__) is None:
+    if _version(module.__name__) is None and module not in within:
         for name in names:
             if name in vars(module):
                 found = vars(module)[name]
                 yield name
                 yield found
-                if isinstance(found, types.ModuleType) and found.__name__.startswith(f"{module.__name__}."):
-                    yield from _attributes(found, names)
+                if isinstance(found, types.ModuleType):
+                    yield from _attributes(found, names, (*within, module))
 
 
 def _source(module: types.ModuleType) -> str:
@@ -231,9 +232,9 @@ def _find(module: str, name: str) -> Any:
 def _version(module: str) -> str | None:
     """Version of the installed package that a module is of; None for one of the user's own."""
     package = module.partition(".")[0]
-    if package in sys.stdlib_module_names:
-        return ""
     file = getattr(sys.modules.get(module), "__file__", None)
+    if package in sys.stdlib_module_names and (file is None or Path(file).is_relative_to(STANDARD)):
+        return ""
     installed = package == "backgrid" or not INSTALLED.isdisjoint(Path(file or "").parts)
     if not installed or package == "__main__":  # the file of which may be that of a notebook's kernel
         return None

@@ -22,7 +22,7 @@ from backgrid.metrics import HIGHER, METRICS, NEITHER, format_metric, line, retu
 from backgrid.overfit import check_draws, check_n_blocks
 from backgrid.search import Question, identify, n_threads, note, read_search, symbol_of, try_all, why_none
 from backgrid.space import Space
-from backgrid.strategies import BUILT_IN, function_name
+from backgrid.strategies import function_name
 from backgrid.trials import Job, Trials
 
 if TYPE_CHECKING:
@@ -576,25 +576,20 @@ def _sweep(job: Job, asked: Question, checkpoint: str | os.PathLike | None) -> G
             kept = Checkpoint(checkpoint, f"{identity.request} {' '.join(job.metrics)}")
     trials = Trials(job, n_threads())
     result = _result(trials, *_tried(trials, asked, kept))
-    _check_winner(result)
+    if not trials.confirm(_winner(result)):
+        if kept:
+            kept.clear()
+        result = _result(trials, *_tried(trials, asked, kept))
     if identity:
         kind = "sweep" if job.space.points is None else "search"
         note(identity, job, asked.where, result.settings, result.n_trials, kind)
     return result
 
 
-def _check_winner(result: GridResult) -> None:
-    """ParameterError where a function of the user's gives the winner other target positions when it is called."""
-    trials, ranked = result._trials, result._ranked_by()
-    if not trials.traceable or trials.job.strategy in BUILT_IN or ranked is None:
-        return
-    codes = result.codes[[result._best_row(ranked)]]
-    if not trials.agrees(codes):
-        named = ", ".join(f"{name}={shown(value)}" for name, value in trials.job.space.params(codes[0]).items())
-        raise ParameterError(
-            f"{result.strategy} gives other target positions for {named} when it is called than with axes in place of "
-            "its numbers: return np.array(...) of its signal, and it is called for each combination"
-        )
+def _winner(result: GridResult) -> np.ndarray:
+    """Places of the best combination's values: int64[1, n_axes], or none where none is the best."""
+    ranked = result._ranked_by()
+    return result.codes[[] if ranked is None else [result._best_row(ranked)]]
 
 
 def _tried(

@@ -40,13 +40,13 @@ class TooManyLines(MemoryError):
     """The lines of all combinations at once would need more memory than the sweep may use."""
 
 
-_room: contextvars.ContextVar[float] = contextvars.ContextVar("room", default=math.inf)  # bytes that lines may take
+_room: contextvars.ContextVar[list[float] | None] = contextvars.ContextVar("room", default=None)  # bytes still free
 
 
 @contextlib.contextmanager
 def room_for_lines(n_bytes: float) -> Iterator[None]:
-    """Within it, lines of more than this raise TooManyLines before they are computed."""
-    token = _room.set(n_bytes)
+    """Within it, lines of more than this altogether raise TooManyLines before they are computed."""
+    token = _room.set([n_bytes])
     try:
         yield
     finally:
@@ -54,9 +54,11 @@ def room_for_lines(n_bytes: float) -> Iterator[None]:
 
 
 def check_room(*shape: int) -> None:
-    """TooManyLines if lines of this shape are more than there is room for."""
-    if 8 * math.prod(shape) > _room.get():
-        raise TooManyLines
+    """TooManyLines if lines of this shape are more than there is room left for; takes it."""
+    if (room := _room.get()) is not None:
+        room[0] -= 8 * math.prod(shape)
+        if room[0] < 0.0:
+            raise TooManyLines
 
 
 class _Symbol:
@@ -121,6 +123,9 @@ class Axis(_Symbol):
         """A level each: the value on every bar."""
         return Lines(self.numbers()[..., None])
 
+    def __neg__(self) -> "Axis":
+        return self.map(operator.neg)
+
     def _with(self, other: Any, function: Callable, swapped: bool) -> Any:
         if not is_symbol(other) and isinstance(other, (int, float, np.number)):
             return self.map(lambda value: function(other, value) if swapped else function(value, other))
@@ -129,6 +134,8 @@ class Axis(_Symbol):
 
 class Lines(_Symbol):
     """A line for every combination of the axes that it depends on: float64[one dimension an axis, n_bars]."""
+
+    __iadd__ = __isub__ = __imul__ = __itruediv__ = _refuse  # of a Series whoever else holds it sees that
 
     def __init__(self, rows: np.ndarray) -> None:
         self.rows = rows
@@ -144,7 +151,7 @@ class Lines(_Symbol):
         return Lines(moved)
 
     def __neg__(self) -> "Lines":
-        return Lines(-self.rows)
+        return self._with(-1, operator.mul, True)
 
     def __gt__(self, other: Any) -> "Rule":
         return _truth(compare(self, other))
@@ -161,11 +168,11 @@ class Lines(_Symbol):
     def _with(self, other: Any, function: Callable, swapped: bool) -> Any:
         if isinstance(other, Rule):
             return NotImplemented
-        if not is_symbol(other) and isinstance(other, (int, float)):  # as pandas does it: x ** 2 is a square
-            return Lines(function(other, self.rows) if swapped else function(self.rows, other))
-        theirs = as_lines(other, self.rows.ndim - 1).rows
-        check_room(*np.broadcast_shapes(self.rows.shape, theirs.shape))
-        return Lines(function(theirs, self.rows) if swapped else function(self.rows, theirs))
+        number = not is_symbol(other) and isinstance(other, (int, float))
+        theirs = other if number else as_lines(other, self.rows.ndim - 1).rows
+        check_room(*np.broadcast_shapes(self.rows.shape, np.shape(theirs)))
+        with np.errstate(all="ignore"):  # as pandas does
+            return Lines(function(theirs, self.rows) if swapped else function(self.rows, theirs))
 
 
 def _operator(function: Callable, swapped: bool) -> Callable:
@@ -179,10 +186,16 @@ for _name in ("add", "sub", "mul", "truediv"):
 
 
 class Rule(_Symbol):
-    """A signal for every combination: a comparison of lines, or what other rules make together."""
+    """A signal for every combination: a comparison of lines, or what other rules make together.
 
-    def __init__(self, does: int, *parts: Any, signed: bool = False) -> None:
-        self.does, self.parts, self.signed = does, parts, signed
+    signed  whether it may be -1
+    final   whether & and | mean something else to it in NumPy
+    """
+
+    __iand__ = __ior__ = __isub__ = _refuse
+
+    def __init__(self, does: int, *parts: Any, signed: bool = False, final: bool = False) -> None:
+        self.does, self.parts, self.signed, self.final = does, parts, signed, final
 
     def __and__(self, other: Any) -> "Rule":
         other = self._like(other)
@@ -210,10 +223,10 @@ class Rule(_Symbol):
         value = self._like(value)
         return Rule(FILL, self, value, signed=self.signed or value.signed)
 
-    def astype(self, _: Any) -> "Rule":
+    def astype(self, dtype: Any) -> "Rule":
         """The same as numbers, which it is anyway."""
-        if not self.is_truth:
-            raise NotTraceable("a signal that is not known on every bar is no truth value")
+        if not self.is_truth or np.dtype(dtype).kind not in ("if" if self.signed else "biuf"):
+            raise NotTraceable(f"a signal that is short, or not known on every bar, is not the same as {dtype}")
         return self
 
     @property
@@ -226,7 +239,11 @@ class Rule(_Symbol):
         return self.does in (AND, OR, NOT, MINUS) and all(part.is_truth for part in self.parts)
 
     def _like(self, other: Any) -> "Rule":
-        return other if isinstance(other, Rule) else as_rule(other, self.n_axes)
+        """The other as a rule that combines with this one; & and | of NumPy's -1 go by bits, and are not ours."""
+        other = other if isinstance(other, Rule) else as_rule(other, self.n_axes)
+        if self.final or other.final:
+            raise NotTraceable("positions of np.where with a short side combine otherwise than signals")
+        return other
 
     @property
     def n_axes(self) -> int:
@@ -253,7 +270,7 @@ def _where(rule: Rule, here: Any, elsewhere: Any) -> Rule:
     up, down = (_pick(rule, *sides) for sides in zip(_sides(here), _sides(elsewhere), strict=True))
     if down is False:
         return as_rule(float(up), rule.n_axes) if isinstance(up, bool) else up
-    return rule._like(up) - rule._like(down)
+    return Rule(MINUS, rule._like(up), rule._like(down), signed=True, final=True)
 
 
 def _sides(value: Any) -> tuple[Any, Any]:

@@ -44,6 +44,7 @@ class Job(NamedTuple):
     metrics: tuple[str, ...]
     room: int  # bytes for lines, and for what is called
     facts: Mapping[str, Any] = {}  # what the prices say of themselves
+    why_called: str = ""  # why the function is to be called for each combination from the start
 
     @property
     def prices(self) -> pd.DataFrame:
@@ -100,7 +101,9 @@ class Trials:
             table = _sweep.stretches(self.market.close, self.account.cash_return, self.shift)
             self.fast = (_sweep.Prices(fill, self.market.close), table, self.shift, self.account)
         self.traced: Traced | None = None
-        self.why_called = ""  # why the function is called for each combination; empty where it is not
+        self.why_called = job.why_called  # why the function is called for each combination; empty where it is not
+        if self.why_called:
+            return
         try:
             for name, values in zip(job.space.names, job.space.values, strict=True):
                 _check_axis(name, values, job.strategy in BUILT_IN)
@@ -110,7 +113,7 @@ class Trials:
             if job.strategy not in BUILT_IN:
                 self._check_some()
         except NotTraceable as error:
-            self.why_called = str(error)
+            self._call(str(error))
 
     @property
     def traceable(self) -> bool:
@@ -155,7 +158,7 @@ class Trials:
             try:
                 return self._over_lines(codes, work)
             except NotTraceable as error:
-                self.why_called = str(error)
+                self._call(str(error))
         return None
 
     def _over_lines(self, codes: np.ndarray, work: Callable[[Traced, np.ndarray], Evaluated]) -> Evaluated:
@@ -231,7 +234,22 @@ class Trials:
         state[allowed] = told
         return state
 
-    def agrees(self, codes: np.ndarray) -> bool:
+    def confirm(self, codes: np.ndarray) -> bool:
+        """Whether these winners are what they are when the function is called; if not, it is called from now on."""
+        if self.traceable and len(codes) and self.job.strategy not in BUILT_IN:
+            try:
+                if not self._agrees(codes):
+                    self._call("it gives its winner other target positions when it is called")
+                    return False
+            except NotTraceable as error:  # known to the workers that tried them, and called it
+                self._call(str(error))
+        return True
+
+    def _call(self, why: str) -> None:
+        """Call the function for each combination from now on, here and in workers."""
+        self.why_called, self.traced, self.job = why, None, self.job._replace(why_called=why)
+
+    def _agrees(self, codes: np.ndarray) -> bool:
         """Whether the function gives the same over lines as it gives when it is called with each of these."""
         return all(map(np.array_equal, self._over_lines(codes, self._positions), self._called(codes)))
 
@@ -239,7 +257,7 @@ class Trials:
         """NotTraceable for a function of the user's that gives something else when it is called."""
         numbers = np.unique(np.linspace(0, self.job.space.size - 1, N_CHECKED).astype(np.int64))
         try:
-            same = self.agrees(self.job.space.codes(numbers))
+            same = self._agrees(self.job.space.codes(numbers))
         except Exception as error:  # whatever a function does that is called as itself, it will do again, to be seen
             raise NotTraceable(_reason(error)) from error
         if not same:
@@ -377,7 +395,7 @@ def _trace(job: Job, values: Sequence[list[Any]], *, together: bool = False) -> 
     axes = [Axis(given, 0 if together else place, n_axes, refused) for place, given in enumerate(values)]
     try:
         complete = {**complete_params(job.strategy, {}), **dict(zip(job.space.names, axes, strict=True))}
-        with remembering(job.bars), room_for_lines(job.room / 4):
+        with remembering(job.bars), room_for_lines(job.room / 2):
             rule = as_rule(call_strategy(job.strategy, job.bars, complete), n_axes)
             return _compiled(rule, len(job.bars), refused, job.room)
     except TooManyLines:

@@ -328,6 +328,35 @@ def test_a_constant_of_a_module_that_is_set_later_counts(own):
     assert told(strategy) != before
 
 
+def test_a_module_of_the_users_own_with_the_name_of_one_of_pythons_is_read(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    found = []
+    for level in ("1.0", "2.0"):
+        (tmp_path / "this.py").write_text(f"LEVEL = {level}\n", encoding="utf-8")
+        monkeypatch.delitem(sys.modules, "this", raising=False)
+        module._version.cache_clear()
+        found.append(told(read("import this\ndef strategy(prices, *, window=3): return this.LEVEL * prices")))
+    monkeypatch.delitem(sys.modules, "this")
+    module._version.cache_clear()
+    assert found[0] != found[1]
+
+
+def test_a_module_that_another_has_is_read_too(own):
+    uses = "import ownlib\ndef strategy(prices, *, window=3): return ownlib.other.rule(prices)"
+    found = {told(own(uses, "import ownlib.rules as other\n", f"def rule(line): return line + {k}\n")) for k in (1, 2)}
+    assert len(found) == 2
+
+
+def test_the_order_of_a_set_does_not_matter():
+    class Own(set):
+        pass
+
+    first, second = Own(), Own()
+    first.update(range(0, 90, 8)), second.update(range(88, -1, -8))
+    assert told(more=(first,)) == told(more=(second,)) != told(more=({*first},))
+
+
 def test_a_function_that_a_module_does_not_use_does_not_matter(own):
     before = told(own(USES["function by name"]))
     assert told(own(USES["function by name"], rules="def rule(line):\n    return line\n\nOTHER = 1\n")) == before

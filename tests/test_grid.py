@@ -316,8 +316,9 @@ def test_the_prices_are_not_changed(aapl):
     pd.testing.assert_frame_equal(aapl, before)
 
 
-def test_a_winner_that_is_another_when_it_is_called_is_an_error(aapl):
-    """With one window only, none of those that are checked at the start, the function does something else."""
+@pytest.fixture
+def odd(aapl):
+    """A rule and its windows; with the winner, none of those that are checked at the start, it does something else."""
 
     def plain_rule(prices, *, window=3):
         return above(prices["Close"], sma(prices["Close"], window))
@@ -326,12 +327,37 @@ def test_a_winner_that_is_another_when_it_is_called_is_an_error(aapl):
     won = run_grid(aapl, plain_rule, windows).best().params["window"]
 
     def odd(prices, *, window=3):
-        return above(
-            prices["Close"], sma(prices["Close"], window + 1 if type(window) is int and window == won else window)
-        )
+        changed = type(window) is int and window == won
+        return above(prices["Close"], sma(prices["Close"], window + changed))
 
-    with pytest.raises(ParameterError, match=f"odd gives other target positions for window={won} when it is called"):
-        run_grid(aapl, odd, windows)
+    return odd, windows, won
+
+
+@pytest.mark.parametrize("made", [lambda: None, lambda: concurrent.futures.ThreadPoolExecutor(2)], ids=["here", "pool"])
+def test_a_winner_that_is_another_when_it_is_called_has_all_of_them_called(aapl, odd, made, tmp_path):
+    strategy, windows, won = odd
+    for why in ("it gives its winner other target positions when it is called", ""):  # the second from the checkpoint
+        result = run_grid(aapl, strategy, windows, executor=made(), checkpoint=tmp_path / "kept")
+        assert result.why_called == why
+        at = result.metrics.loc[won, "sharpe"]
+        assert at == pytest.approx(run_backtest(aapl, strategy, params={"window": won}).metrics["sharpe"], abs=1e-12)
+        assert at != result.best().value
+
+
+@pytest.mark.parametrize("made", [lambda: None, lambda: concurrent.futures.ThreadPoolExecutor(2)], ids=["here", "pool"])
+def test_a_function_that_shows_only_late_what_it_is_may_be_tried_anywhere(aapl, made, tmp_path):
+    """Points of which three have a warm-up: the signal of these is not known on every bar."""
+
+    def late(prices, *, a=1, b=1.0):
+        return np.where(above(ema(prices["Close"], a) * b, prices["Close"]), 1, 0)
+
+    points = [{"a": 1, "b": 1.5 - k / 1e3} for k in range(1000)]
+    for k in (7, 500, 701):
+        points[k] = {"a": 5, "b": 1.0 + k * 1e-9}
+    expected = run_grid(aapl, late, points).metrics
+    for _ in range(2):
+        found = run_grid(aapl, late, points, executor=made(), checkpoint=tmp_path / "kept")
+        pd.testing.assert_frame_equal(found.metrics, expected)
 
 
 def test_why_a_function_was_called_for_each_combination_is_told(aapl):

@@ -110,6 +110,35 @@ def test_what_needs_one_number_refuses_an_axis(symbol, use):
         USES[use](SYMBOLS[symbol])
 
 
+def test_what_numpy_does_otherwise_to_a_short_position_is_refused():
+    """There -1 & 1 is 1, -1 | 1 is -1, and -1 is true."""
+    lines = Lines(np.ones((2, 2)))
+    long, short = lines > 0.5, np.where(lines > 0.5, -1, 0)
+    for use in (
+        lambda: short & long,
+        lambda: long | short,
+        lambda: ~short,
+        lambda: short.astype(bool),
+        lambda: -1 | short,
+    ):
+        with pytest.raises(TypeError):
+            use()
+    assert short.astype(float) is short and short.astype("int8") is short and long.astype(bool) is long
+
+
+@pytest.mark.parametrize("name", ["iadd", "isub", "imul", "itruediv"])
+def test_lines_are_not_changed_in_place(name):
+    with pytest.raises(TypeError):
+        getattr(operator, name)(Lines(np.ones((2, 2))), 1.0)
+
+
+@pytest.mark.parametrize("name", ["iand", "ior", "isub"])
+def test_rules_are_not_changed_in_place(name):
+    """Who else holds a Series sees that: `both = rule; both &= other` changes rule, too."""
+    with pytest.raises(TypeError):
+        getattr(operator, name)(Lines(np.ones((2, 2))) > 0.5, True)
+
+
 def test_a_signal_that_is_not_known_everywhere_is_no_truth_value():
     """In NumPy NaN counts as true."""
     unknown = above(Lines(np.array([[NAN, 2.0]])), 1.0)
