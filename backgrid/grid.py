@@ -576,7 +576,7 @@ def _sweep(job: Job, asked: Question, checkpoint: str | os.PathLike | None) -> G
             kept = Checkpoint(checkpoint, f"{identity.request} {' '.join(job.metrics)}")
     trials = Trials(job, n_threads())
     result = _result(trials, *_tried(trials, asked, kept))
-    if not trials.confirm(_winner(result)):
+    if trials.in_doubt and not trials.confirm(_winner(result)):
         if kept:
             kept.clear()
         result = _result(trials, *_tried(trials, asked, kept))

@@ -234,16 +234,21 @@ class Trials:
         state[allowed] = told
         return state
 
+    @property
+    def in_doubt(self) -> bool:
+        """Whether a function of the user's is taken for lines: to be held to what it gives when it is called."""
+        return self.traceable and self.job.strategy not in BUILT_IN
+
     def confirm(self, codes: np.ndarray) -> bool:
         """Whether these winners are what they are when the function is called; if not, it is called from now on."""
-        if self.traceable and len(codes) and self.job.strategy not in BUILT_IN:
-            try:
-                if not self._agrees(codes):
-                    self._call("it gives its winner other target positions when it is called")
-                    return False
-            except NotTraceable as error:  # known to the workers that tried them, and called it
-                self._call(str(error))
-        return True
+        try:
+            if not len(codes) or self._agrees(codes):
+                return True
+        except NotTraceable as error:  # known to the workers that tried them, and called it
+            self._call(str(error))
+            return True
+        self._call("it gives its winner other target positions when it is called")
+        return False
 
     def _call(self, why: str) -> None:
         """Call the function for each combination from now on, here and in workers."""

@@ -435,7 +435,8 @@ def _choose(search: Search, splits: list[Split], told: dict[str, Any]) -> Choice
         refused = min(refused, *batch[~best.tried][:1].tolist(), space.size)
     if not n_tried:
         raise ParameterError(why_none(job, refused if n_wanted else None))
-    if not search.trials.confirm(space.codes(np.unique(numbers[numbers >= 0]))):
+    winners = space.codes(np.unique(numbers[numbers >= 0]))
+    if search.trials.in_doubt and not search.trials.confirm(winners):
         return _choose(search, splits, told)
     if identity:
         note(identity, job, asked.where, search.trials.settings, n_tried, "walk_forward", splits=told)
