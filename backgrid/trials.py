@@ -110,7 +110,7 @@ class Trials:
             if job.space.is_dense:
                 with contextlib.suppress(TooManyLines):
                     self.traced = _trace(job, job.space.values)
-            if job.strategy not in BUILT_IN:
+            if self.in_doubt:
                 self._check_some()
         except NotTraceable as error:
             self._call(str(error))

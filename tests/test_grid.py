@@ -333,19 +333,27 @@ def odd(aapl):
     return odd, windows, won
 
 
-@pytest.mark.parametrize("made", [lambda: None, lambda: concurrent.futures.ThreadPoolExecutor(2)], ids=["here", "pool"])
-def test_a_winner_that_is_another_when_it_is_called_has_all_of_them_called(aapl, odd, made, tmp_path):
+@pytest.fixture(params=["here", "elsewhere"])
+def somewhere(request):
+    """No executor, and two threads."""
+    if request.param == "here":
+        yield None
+        return
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        yield pool
+
+
+def test_a_winner_that_is_another_when_it_is_called_has_all_of_them_called(aapl, odd, somewhere, tmp_path):
     strategy, windows, won = odd
     for why in ("it gives its winner other target positions when it is called", ""):  # the second from the checkpoint
-        result = run_grid(aapl, strategy, windows, executor=made(), checkpoint=tmp_path / "kept")
+        result = run_grid(aapl, strategy, windows, executor=somewhere, checkpoint=tmp_path / "kept")
         assert result.why_called == why
         at = result.metrics.loc[won, "sharpe"]
         assert at == pytest.approx(run_backtest(aapl, strategy, params={"window": won}).metrics["sharpe"], abs=1e-12)
         assert at != result.best().value
 
 
-@pytest.mark.parametrize("made", [lambda: None, lambda: concurrent.futures.ThreadPoolExecutor(2)], ids=["here", "pool"])
-def test_a_function_that_shows_only_late_what_it_is_may_be_tried_anywhere(aapl, made, tmp_path):
+def test_a_function_that_shows_only_late_what_it_is_may_be_tried_anywhere(aapl, somewhere, tmp_path):
     """Points of which three have a warm-up: the signal of these is not known on every bar."""
 
     def late(prices, *, a=1, b=1.0):
@@ -356,7 +364,7 @@ def test_a_function_that_shows_only_late_what_it_is_may_be_tried_anywhere(aapl, 
         points[k] = {"a": 5, "b": 1.0 + k * 1e-9}
     expected = run_grid(aapl, late, points).metrics
     for _ in range(2):
-        found = run_grid(aapl, late, points, executor=made(), checkpoint=tmp_path / "kept")
+        found = run_grid(aapl, late, points, executor=somewhere, checkpoint=tmp_path / "kept")
         pd.testing.assert_frame_equal(found.metrics, expected)
 
 

@@ -10,7 +10,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +18,7 @@ import calibration
 import numpy as np
 import pandas as pd
 import sweeps
+from sweeps import seconds
 
 from backgrid import fetch_ohlcv, run_backtest, run_portfolio
 from backgrid.ledger import record_trials
@@ -26,12 +26,6 @@ from backgrid.strategies import calculate_ma_crossover_signals
 
 ROOT = Path(__file__).parents[2]
 START, END = "<!-- speeds: written by make bench -->", "<!-- end of speeds -->"
-
-
-def seconds(work: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
 
 
 def python(code: str) -> Callable[[], object]:
