@@ -24,7 +24,7 @@ from backgrid.metrics import (
     returns_of,
 )
 from backgrid.overfit import deflated_sharpe_ratio
-from backgrid.result import RESULT_TYPE, BacktestResult, PortfolioResult
+from backgrid.result import RESULT_TYPE, VERDICTS_TYPE, BacktestResult, PortfolioResult
 from backgrid.strategies import describe_strategy
 from backgrid.stress import BREAK_EVEN, COSTS, ROUNDING, again_of, twice_the_costs
 from backgrid.weightings import describe_weighting
@@ -71,10 +71,15 @@ Chip = tuple[str, str]  # good, bad or plain; words
 
 
 class Html(str):
-    """HTML that a notebook shows as such."""
+    """HTML that a notebook shows as such, with the verdicts of a summary for whoever reads the notebook."""
+
+    verdicts: tuple[Chip, ...] = ()
 
     def _repr_html_(self) -> str:
         return str(self)
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        return {VERDICTS_TYPE: [list(chip) for chip in self.verdicts]} if self.verdicts else {}
 
     def __repr__(self) -> str:
         return f"<Html of {len(self)} characters>"
@@ -107,17 +112,19 @@ def head(
     chips: Iterable[Chip],
 ) -> Html:
     """What every page begins with: title, range, sentence and verdicts, then six numbers beside those of holding."""
-    against, cards = result.settings["benchmark"], ""
+    against, cards, chips = result.settings["benchmark"], "", tuple(chips)
     for name in HEADLINE:
         beside = f"{against} {format_metric(name, held[name])}" if name in held else ""
         number = f"{format_metric(name, result.metrics[name])}<small>{_e(beside)}</small>"
         cards += f"<div class='card'><dt>{_e(METRICS[name].label)}</dt><dd>{number}</dd></div>"
     listed = "".join(f"<li class='{kind}'>{_e(text)}</li>" for kind, text in chips)
-    return Html(
+    found = Html(
         f"<header class='summary'><h1>{_e(title)}</h1><p class='span'>{_dated(span)}</p>"
         f"<p class='lead'>{_e(lead)}</p><ul class='chips' aria-label='Verdicts'>{listed}</ul>"
         f"<dl class='cards'>{cards}</dl></header>"
     )
+    found.verdicts = chips
+    return found
 
 
 def verdicts(

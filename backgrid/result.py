@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 BOOKED = ("entry_bar", "exit_bar", "units", "entry_price", "exit_price", "fees", "pnl", "exit_reason")
 EXIT_REASONS = ("signal", "stop_loss", "take_profit", "trailing_stop", "ruin", "open")  # by the codes of _kernels.py
 RESULT_TYPE = "application/vnd.backgrid.result"  # of a result recorded in a notebook
+VERDICTS_TYPE = "application/vnd.backgrid.verdicts+json"  # of the verdicts beside a page's summary
 CURVES = ("equity", "positions", "benchmark")
 HEADLINE = ("total_return", "cagr", "annual_volatility", "sharpe", "max_drawdown", "n_trades", "exposure", "fees_paid")
 
