@@ -24,8 +24,8 @@ test: .venv/for-test  ## Run all tests, the notebooks and the import rules (one 
 parity: .venv/for-parity  ## Hold the engine to its peers (vectorbt, backtesting.py, TA-Lib ...) and print the table
 	@$(RUN) pytest -W default tests/parity $(ARGS)
 
-lab: .venv/for-lab  ## Open JupyterLab on notebooks/
-	@$(RUN) jupyterlab $(ARGS) notebooks
+lab: .venv/for-lab  ## Open JupyterLab on the index of the notebooks
+	@$(RUN) jupyterlab $(ARGS) notebooks/00_index.ipynb
 
 check: .venv/for-test  ## Lint, formatting and types (mend the first two: ruff check --fix, ruff format)
 	@$(RUN) ruff check .

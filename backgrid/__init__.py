@@ -4,6 +4,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from backgrid.batch import BatchResult as BatchResult
+    from backgrid.batch import run_batch as run_batch
     from backgrid.bootstrap import bootstrap_ci as bootstrap_ci
     from backgrid.bootstrap import optimal_block_length as optimal_block_length
     from backgrid.data import fetch_ohlcv as fetch_ohlcv
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from backgrid.errors import ParameterError as ParameterError
     from backgrid.errors import PricesError as PricesError
     from backgrid.errors import ReportError as ReportError
+    from backgrid.explore import Explorer as Explorer
+    from backgrid.explore import explore as explore
     from backgrid.grid import GridResult as GridResult
     from backgrid.grid import run_grid as run_grid
     from backgrid.ledger import count_trials as count_trials
@@ -40,6 +44,10 @@ if TYPE_CHECKING:
     from backgrid.portfolio import run_portfolio as run_portfolio
     from backgrid.report import Report as Report
     from backgrid.report import run_report as run_report
+    from backgrid.reproduce import Differences as Differences
+    from backgrid.reproduce import Rerun as Rerun
+    from backgrid.reproduce import diff_reports as diff_reports
+    from backgrid.reproduce import rerun_report as rerun_report
     from backgrid.result import BacktestResult as BacktestResult
     from backgrid.result import PortfolioResult as PortfolioResult
     from backgrid.run import run_request as run_request
@@ -54,10 +62,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "batch": ("BatchResult", "run_batch"),
     "bootstrap": ("bootstrap_ci", "optimal_block_length"),
     "data": ("fetch_ohlcv",),
     "engine": ("calculate_returns", "run_backtest"),
     "errors": ("BackgridError", "DataFetchError", "LookaheadError", "ParameterError", "PricesError", "ReportError"),
+    "explore": ("Explorer", "explore"),
     "grid": ("GridResult", "run_grid"),
     "ledger": ("count_trials", "read_ledger"),
     "lookahead": ("LookaheadReport", "check_lookahead"),
@@ -70,6 +80,7 @@ _HOMES = {
     ),
     "portfolio": ("run_portfolio",),
     "report": ("Report", "run_report"),
+    "reproduce": ("Differences", "Rerun", "diff_reports", "rerun_report"),
     "result": ("BacktestResult", "PortfolioResult"),
     "run": ("run_request",),
     "space": ("sample_grid",),
@@ -85,10 +96,11 @@ def __getattr__(name: str) -> Any:
     """Import a public name when it is first asked for: `import backgrid` itself costs nothing (PEP 562)."""
     if name not in _HOME:
         raise AttributeError(f"module 'backgrid' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"backgrid.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
+    module = importlib.import_module(f"backgrid.{_HOME[name]}")
+    globals().update({public: getattr(module, public) for public in _HOMES[_HOME[name]]})
+    return globals()[name]
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    """The public names, and nothing that merely was imported: this is what the tab key offers."""
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

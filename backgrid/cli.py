@@ -4,6 +4,7 @@ import atexit
 import contextlib
 import difflib
 import gc
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,6 +50,7 @@ def errors_as_exit_codes() -> Iterator[None]:
 @click.version_option(package_name="backgrid")
 def main() -> None:
     """Backtests you can believe: prices in, one reproducible HTML report out."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and end what was started
     atexit.register(gc.freeze)  # spares the last collections of a process that ends anyway: 0.5 s
 
 
@@ -68,6 +70,59 @@ def report(template: str, words: tuple, file: str | None, out: str | None) -> No
             from backgrid.report import run_report  # loads pandas and numba, which a misspelt name need not wait for
 
             click.echo(run_report(template, given, out=out).html)
+
+
+@main.command()
+@click.argument("report")
+def rerun(report: str) -> None:
+    """Run REPORT again from its snapshots, with the network off, and compare: a folder, or its report.html.
+
+    Exits 0 if the same bytes come out; 1 if not, naming the first thing that differs; 2 if there is no such report.
+    It runs the code of the report, so give only one that you trust.
+    """
+    with errors_as_exit_codes():
+        from backgrid.reproduce import rerun_report
+
+        found = rerun_report(report)
+        click.echo(found)
+        sys.exit(0 if found.identical else 1)
+
+
+@main.command()
+@click.argument("a")
+@click.argument("b")
+def diff(a: str, b: str) -> None:
+    """Say in what the reports A and B differ, and why: folders, or their report.html.
+
+    Exits 0 if nothing differs, 1 if something does, 2 if one of them is no report.
+    """
+    with errors_as_exit_codes():
+        from backgrid.reproduce import diff_reports
+
+        found = diff_reports(a, b)
+        click.echo(found)
+        sys.exit(0 if found.same else 1)
+
+
+@main.command()
+@click.argument("table")
+@click.option("--workers", type=int, help="Processes that make reports.  [default: one a core]")
+@click.option("--out", help="Folder to write to.  [default: BACKGRID_REPORTS]")
+@click.option("--resume/--no-resume", default=True, show_default=True, help="Leave finished reports as they are.")
+@click.option("--cell-timeout", type=float, help="Longest that a cell may run, in seconds.  [default: 3600]")
+def batch(table: str, **terms: Any) -> None:
+    """Make a report of each row of TABLE, a CSV, YAML or JSON file, and print the path of their index.html.
+
+    Columns are parameters of report_backtest, or of the template that a column `template` names; YAML and JSON hold a
+    list of rows, or a grid of lists. Run again, it goes on where it was stopped. Exits 1 if a report failed.
+    """
+    with errors_as_exit_codes():
+        from backgrid.batch import run_batch
+
+        given = {name: value for name, value in terms.items() if value is not None}
+        result = run_batch(table, **given)
+        click.echo(result.index)
+        sys.exit(1 if result.failed else 0)
 
 
 @main.command(epilog=RUN_PARAMETERS)
@@ -182,6 +237,105 @@ def settings() -> None:
     for name, (default, meaning) in SETTINGS.items():
         value = setting(name)
         click.echo(f"{name}={value}{'' if value == default else f'  (default {default})'}\n  {meaning}")
+
+
+@main.command()
+@click.argument("name")
+@click.option("--template", help="A template to copy; else a short notebook with a strategy of its own.")
+def new(name: str, template: str | None) -> None:
+    """Write a notebook NAME of one's own that `backgrid report NAME` runs, and print its path."""
+    with errors_as_exit_codes():
+        from backgrid.scaffold import new_notebook
+
+        click.echo(new_notebook(name, template))
+
+
+REPORTS: dict[str, Any] = {"multiple": True, "metavar": "DIR"}
+
+
+@main.group()
+def data() -> None:
+    """Look after the prices on disk: snapshots that reports were made from, and cached ranges."""
+
+
+@data.command("ls")
+@click.argument("symbol", required=False)
+@click.option("--reports", **REPORTS, help="Folder of reports, repeatable.  [default: BACKGRID_REPORTS]")
+def data_ls(symbol: str | None, reports: tuple[str, ...]) -> None:
+    """List snapshots and cached ranges, all or of SYMBOL, and the reports that use them."""
+    with errors_as_exit_codes():
+        from backgrid.snapshots import list_files
+
+        lines, unreadable = list_files(symbol, _users(reports))
+        click.echo("\n".join(lines) or "nothing is kept; backgrid fetch SYMBOL fetches and keeps prices")
+        if unreadable:
+            click.echo(f"backgrid: {unreadable:,} more cannot be read; backgrid data verify names them", err=True)
+
+
+@data.command("diff")
+@click.argument("a")
+@click.argument("b", required=False)
+def data_diff(a: str, b: str | None) -> None:
+    """Say how snapshot B differs from snapshot A, each given by the first digits of its hash.
+
+    With one argument, a SYMBOL, its last snapshot is compared with the one before. Exits 0 if they hold the same bars,
+    1 if not, 2 if they cannot be compared.
+    """
+    with errors_as_exit_codes():
+        from backgrid.revisions import HASH_SHOWN, describe_revision
+        from backgrid.snapshots import diff_snapshots, find_snapshot, last_two
+
+        old, new = last_two(a) if b is None else (find_snapshot(a), find_snapshot(b))
+        found = diff_snapshots(old, new)
+        shown = [hashed[:HASH_SHOWN] for hashed in (old, new)]
+        for line in (" -> ".join(shown), *(describe_revision(found, *shown) or ["the same bars"])):
+            click.echo(line)
+        sys.exit(0 if found.same else 1)
+
+
+@data.command("verify")
+@click.option("--reports", **REPORTS, help="Folder of reports, repeatable.  [default: BACKGRID_REPORTS]")
+def data_verify(reports: tuple[str, ...]) -> None:
+    """Read every snapshot and cached range, and move aside what is damaged.
+
+    Exits 1 if anything is.
+    """
+    with errors_as_exit_codes():
+        from backgrid.snapshots import verify_files
+
+        found = verify_files(_users(reports))
+        for path, what in found.damaged:
+            click.echo(f"{path} {what}")
+        click.echo(f"{found.intact:,} intact, {len(found.damaged):,} not")
+        sys.exit(1 if found.damaged else 0)
+
+
+@data.command("gc")
+@click.option("--reports", **REPORTS, help="Folder of reports, repeatable: name all.  [default: BACKGRID_REPORTS]")
+@click.option("--dry-run", is_flag=True, help="Remove nothing, and say what would go.")
+def data_gc(reports: tuple[str, ...], dry_run: bool) -> None:
+    """Remove snapshots that no report uses, unless they were asked for within a day; stale and damaged files too."""
+    with errors_as_exit_codes():
+        from backgrid.snapshots import collect_garbage, report_folders
+
+        freed = collect_garbage(report_folders(reports), dry_run=dry_run)
+        verb = "would remove" if dry_run else "removed"
+        for path in (*freed.snapshots, *freed.temporary, *freed.quarantined):
+            click.echo(f"{verb} {path}")
+        click.echo(
+            f"{verb} {freed.size / 1000:,.1f} kB; kept {freed.used:,} snapshots in use, {freed.young:,} of the last day"
+        )
+
+
+def _users(reports: tuple[str, ...]) -> dict[str, list[str]]:
+    """Reports of each hash; none, and a word of it, where they do not say."""
+    from backgrid.snapshots import read_users, report_folders
+
+    try:
+        return read_users(report_folders(reports))
+    except ParameterError as error:
+        click.echo(f"backgrid: which reports use them is not known: {error}", err=True)
+        return {}
 
 
 def _once(words: tuple[tuple[str, str], ...]) -> dict[str, str]:

@@ -5,11 +5,14 @@ Dividends and Stock Splits. Raw bars are what is cached and what a snapshot hold
 here, on reading, in one place.
 """
 
+import contextlib
+import contextvars
+import copy
 import datetime as dt
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -33,6 +36,7 @@ from backgrid.cache import cached_bars, keep_snapshot, load_snapshot
 from backgrid.errors import (
     BadDataError,
     NoDataError,
+    OfflineError,
     ParameterError,
     PricesError,
     UnknownSymbolError,
@@ -46,6 +50,19 @@ SAMPLE = Path(__file__).parent / "sample"
 JUMP = 3.0  # a close this many times the one before, or its inverse, is pointed out
 
 Source = str | os.PathLike | Callable
+Key = tuple[str, dt.date | None, dt.date | None, str, Any, bool]  # of a request, as `request_key` makes it
+
+
+class _Pins(NamedTuple):
+    """Prices that are at hand, by `request_key`."""
+
+    frames: Mapping[Key, pd.DataFrame]
+    only: bool  # whether the network is off for all others
+
+
+_held = _Pins({}, only=False)  # of this process
+_pins: contextvars.ContextVar[_Pins | None] = contextvars.ContextVar("pins", default=None)
+_fetched: contextvars.ContextVar[dict[Key, pd.DataFrame] | None] = contextvars.ContextVar("fetched", default=None)
 
 
 def fetch_ohlcv(
@@ -88,12 +105,69 @@ def fetch_ohlcv(
     DataFetchError
         If the prices cannot be had (see its subclasses), or fail validation (BadDataError).
     """
+    key = request_key(symbol, start, end, interval, source, adjusted)
+    if not isinstance(key[4], str):  # a function may give something else each time
+        return _fetch(*key)
+    frames, _ = pins()
+    prices = frames[key] if key in frames else _fetch(*key)
+    if (fetched := _fetched.get()) is not None:
+        fetched[key] = prices
+    given = prices.copy()
+    given.attrs = copy.deepcopy(prices.attrs)
+    return given
+
+
+def request_key(symbol: str, start: Any, end: Any, interval: str, source: Source | None, adjusted: bool) -> Key:
+    """The arguments of `fetch_ohlcv`, checked, in the one form that all ways to write them have."""
     symbol = check_symbol(symbol)
     first, last = check_range(start, end)
     interval = check_interval(interval)
     if not isinstance(adjusted, bool):
         raise ParameterError(f"adjusted must be True or False, got {shown(adjusted)}")
-    source = setting("BACKGRID_SOURCE") if source is None else source
+    named = setting("BACKGRID_SOURCE") if source is None else source
+    return symbol, first, last, interval, os.fspath(named) if isinstance(named, os.PathLike) else named, adjusted
+
+
+@contextlib.contextmanager
+def pinned(frames: Mapping[Key, pd.DataFrame], *, only: bool = True) -> Iterator[None]:
+    """Within it, `fetch_ohlcv` gives these prices for these requests.
+
+    frames   prices with their attrs, by `request_key`
+    only     whether a request that is none of these and needs the network raises OfflineError
+    """
+    token = _pins.set(_Pins(frames, only))
+    try:
+        yield
+    finally:
+        _pins.reset(token)
+
+
+def hold(frames: Mapping[Key, pd.DataFrame], only: bool) -> None:
+    """As `pinned`, for a whole process from now on."""
+    global _held
+    _held = _Pins(frames, only)
+
+
+def pins() -> tuple[Mapping[Key, pd.DataFrame], bool]:
+    """What is pinned, and whether the network is off for all else."""
+    return _pins.get() or _held
+
+
+@contextlib.contextmanager
+def noting_prices() -> Iterator[dict[Key, pd.DataFrame]]:
+    """Within it, what `fetch_ohlcv` gives is noted by `request_key`; a function as a source is not."""
+    fetched: dict[Key, pd.DataFrame] = {}
+    token = _fetched.set(fetched)
+    try:
+        yield fetched
+    finally:
+        _fetched.reset(token)
+
+
+def _fetch(
+    symbol: str, first: dt.date | None, last: dt.date | None, interval: str, source: Source, adjusted: bool
+) -> pd.DataFrame:
+    """Prices of a checked request, from their source."""
     raw, name, notes = _read_source(source, symbol, first, last, interval)
     span = span_text(first, last)
     try:
@@ -194,6 +268,9 @@ def _read_source(
     if source == "sample":
         return _read_sample(symbol, first, last, interval), "sample", []
     if source == "yahoo":
+        if pins()[1]:
+            cause = "the network is off while a report is run again from its snapshots"
+            raise OfflineError(symbol, span_text(first, last), cause, "Pin these prices too.")
         raw, notes = cached_bars(symbol, first, last, interval, fetch_yahoo)
         return raw, "yahoo", notes
     text = os.fspath(source) if isinstance(source, (str, os.PathLike)) else ""

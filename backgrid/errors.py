@@ -2,11 +2,26 @@
 
 import difflib
 import reprlib
+import sys
+import traceback
 from collections.abc import Iterable
+
+MOST_STEPS = 4  # of a notebook's own calls that an error names
 
 
 class BackgridError(Exception):
     """Root of all errors raised on purpose."""
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows: type and message, and the lines of the notebook that led here; for `%tb` everything."""
+        if sys.exc_info()[1] is not self:  # it was shown when it was raised, and is asked for again
+            formatter = sys.modules["IPython"].get_ipython().InteractiveTB
+            return formatter.structured_traceback(type(self), self, self.__traceback__, tb_offset=1)
+        frames = traceback.walk_tb(self.__traceback__)
+        own = [(f.f_code.co_name, line) for f, line in frames if f.f_globals.get("__name__") == "__main__"]
+        steps = [f"line {line}" + (f" of {name}" if name != "<module>" else "") for name, line in own]
+        steps = steps if len(steps) <= MOST_STEPS else [steps[0], "...", *steps[2 - MOST_STEPS :]]
+        return [f"{type(self).__name__}: {self}", f"({'; '.join([*steps, '%tb shows the traceback'])})"]
 
 
 class ParameterError(BackgridError, ValueError):

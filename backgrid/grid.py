@@ -348,14 +348,14 @@ class GridResult:
         return returns_of(holding(market.open, market.close, self.settings["fill"]))
 
     def params(self, place: int) -> dict[str, Any]:
-        """The parameters of a row, with its symbol where there are several."""
+        """The parameters of one row, the `place` in `metrics`, with its symbol where there are several."""
         if not self.by_symbol:
             return self._trials.job.space.params(self.codes[place])
         symbol, start = self._part_of(place)
         return {"symbol": symbol, **self.by_symbol[symbol].params(place - start)}
 
     def neighbours(self, place: int) -> np.ndarray:
-        """Rows of the combinations that are at most one step away from this one on every axis: int64[n].
+        """Rows of the combinations at most one step away from that of row `place` on every axis: int64[n].
 
         Points of a sample have none such: then of the nearest, two for each axis, as if all ranges were equally long.
         """
@@ -399,7 +399,13 @@ class GridResult:
         raise IndexError(place)
 
     def run(self, params: Mapping[str, Any] | None = None) -> "BacktestResult":
-        """The backtest of one combination, that of the highest Sharpe ratio if not given."""
+        """The backtest of one combination.
+
+        Parameters
+        ----------
+        params : dict, optional
+            Of the combination; the rest from that of the highest Sharpe ratio.
+        """
         job = self._trials.job
         missing = set(job.space.names) - set(params or {})
         complete = {**(self.best().params if missing else {}), **(params or {})}
@@ -478,7 +484,7 @@ class GridResult:
         return values
 
     def deflate_by(self, n_trials: int | str | None = None) -> int:
-        """The number of trials to deflate by, as `overfit` reads it: never fewer than were tried here."""
+        """The number of trials to deflate by, as `overfit` reads `n_trials`: never fewer than were tried here."""
         if n_trials is None:
             return self.n_trials
         if n_trials == "ledger":

@@ -17,6 +17,7 @@ import operator
 import os
 import pickle
 import signal
+import socket
 import subprocess
 import sys
 import sysconfig
@@ -42,8 +43,8 @@ CLOSER = 100  # most cuts tried before the first leak seen, to find the first th
 FACTOR = 1.5  # of later prices, or the largest one, and the smallest 1 / 1.5
 LIMIT = 120.0  # for the answer of a fresh process [seconds]
 BOOT = (  # before pandas is imported: the paths on which the caller found its modules
-    "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); "
-    "from backgrid.lookahead import answer_afresh; answer_afresh()"
+    "import pickle, sys; settled = pickle.load(sys.stdin.buffer); sys.path[:] = settled[0]; "
+    "from backgrid.lookahead import answer_afresh, settle; settle(*settled); answer_afresh()"
 )
 
 AGAIN = "called again"
@@ -523,6 +524,9 @@ def _leak(test: str, cut: int, at: int, full: np.ndarray, signals: np.ndarray, i
 
 _files: dict[str, str] = {}  # modules that were run from a file, and so are found by no import
 _is_fresh = False  # whether this is a fresh process
+fork_afresh: Callable[[int, int, int], None] | None = (
+    None  # as `_start_afresh`, where a process on standby can be forked
+)
 
 
 class _NotPossible(Exception):
@@ -555,53 +559,83 @@ def _another_process(asked: _Asked, plan: list[tuple[str, int]]) -> Iterator[Cal
     with tempfile.TemporaryFile() as sent, tempfile.TemporaryFile() as said:  # pipes would make someone wait
         sent.write(request)
         sent.seek(0)
-        try:
-            process = subprocess.Popen(
-                [sys.executable, "-P", "-c", BOOT],
-                stdin=sent,
-                stdout=subprocess.PIPE,
-                stderr=said,
-                env={**os.environ, "PYTHONHASHSEED": "0"},  # two of them must not differ by the order of a set
-                start_new_session=True,  # what it starts ends with it
-            )
-        except OSError as error:
-            raise _NotPossible(f"Python cannot be started: {error}") from error
-        try:
-            yield functools.partial(_answers, process, said)
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            process.stdout.close()  # type: ignore[union-attr]  # it is a pipe
+        ours, theirs = socket.socketpair()
+        with ours:
+            with theirs:
+                end = _fork_or_start(sent.fileno(), theirs.fileno(), said.fileno())
+            try:
+                yield functools.partial(_answers, ours, said)
+            finally:
+                ours.close()
+                end()
+
+
+def _fork_or_start(sent: int, answers: int, said: int) -> Callable[[], Any]:
+    """Another process with these files as stdin, stdout and stderr; gives what ends it."""
+    if fork_afresh is not None:
+        with contextlib.suppress(OSError):  # where that process has died
+            fork_afresh(sent, answers, said)
+            return lambda: None  # it ends when nobody waits for its answers
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-c", BOOT],
+            stdin=sent,
+            stdout=answers,
+            stderr=said,
+            env={**os.environ, "PYTHONHASHSEED": "0"},  # two of them must not differ by the order of a set
+            start_new_session=True,  # what it starts ends with it
+        )
+    except OSError as error:
+        raise _NotPossible(f"Python cannot be started: {error}") from error
+    return functools.partial(_end, process)
+
+
+def _end(process: subprocess.Popen) -> None:
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def _request(asked: _Asked, plan: list[tuple[str, int]]) -> bytes:
     """What the other process reads."""
     home = _home_of(asked.function)
     try:
-        return pickle.dumps(sys.path) + pickle.dumps((home, asked.bars, asked.params, plan, LIMIT))
+        settled = pickle.dumps((sys.path, os.getcwd(), dict(os.environ)))
+        return settled + pickle.dumps((home, asked.bars, asked.params, plan, LIMIT))
     except Exception as error:  # whatever the parameters, or columns beside the prices, are made of
         raise _NotPossible(f"its prices or parameters cannot be sent there: {describe_error(error)}") from error
 
 
-def _answers(process: subprocess.Popen, said: IO[bytes]) -> list[Answer]:
+def _answers(line: socket.socket, said: IO[bytes]) -> list[Answer]:
     """What the other process answers, or _Failed."""
+    line.settimeout(LIMIT)
+    parts: list[bytes] = []
     try:
-        answer, _ = process.communicate(timeout=LIMIT)
-    except subprocess.TimeoutExpired:
+        while part := line.recv(2**20):
+            parts.append(part)
+    except TimeoutError:
         raise _Failed(f"no answer within {LIMIT:g} seconds") from None
-    if process.returncode or not answer:
+    try:
+        return pickle.loads(b"".join(parts))
+    except (EOFError, pickle.UnpicklingError):
         said.seek(0)
         lines = said.read().decode(errors="replace").splitlines()
         last = next((line.strip() for line in reversed(lines) if line.strip()), "")
-        raise _Failed(last[:200] or f"it ended with exit code {process.returncode}")
-    return pickle.loads(answer)
+        raise _Failed(last[:200] or "it ended without an answer") from None
+
+
+def settle(paths: list[str], folder: str, environment: dict[str, str]) -> None:
+    """Find modules and files where the process does that asks."""
+    sys.path[:] = paths
+    os.chdir(folder)
+    os.environ.update(environment)
 
 
 def answer_afresh() -> None:
     """Be the other process: a request from stdin, the answers to stdout."""
     global _is_fresh
     _is_fresh = True
+    os.dup(1)  # never closed: nobody is to read what went wrong before all of it is written
     with os.fdopen(os.dup(1), "wb") as out:
         os.dup2(2, 1)  # what a strategy prints must not mix with the answers
         home, bars, params, plan, limit = pickle.load(sys.stdin.buffer)

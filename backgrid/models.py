@@ -129,7 +129,7 @@ def build_request(**fields: Any) -> BacktestRequest:
 
 
 class BacktestResponse(BaseModel):
-    """The answer to a request. Undefined numbers are null."""
+    """The answer to a request: job_id, status, symbol and strategy, and the numbers; undefined ones are null."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -140,7 +140,11 @@ class BacktestResponse(BaseModel):
     sharpe: float | None = Field(default=None, description="Annualised. [ratio]")
     max_drawdown: float | None = Field(default=None, le=0.0, ge=-1.0, description="[fraction, <= 0]")
     total_return: float | None = Field(default=None, ge=-1.0, description="[fraction]")
-    metrics: dict[str, float | int | None] = Field(default_factory=dict, description="Every metric by name.")
-    equity_curve: list[float] = Field(default_factory=list, description="Account value at each close. [currency]")
-    runtime_seconds: float = Field(0.0, ge=0.0, description="[s]")
+    metrics: dict[str, float | int | None] = Field(
+        default_factory=dict, description="Every metric by name.", repr=False
+    )
+    equity_curve: list[float] = Field(
+        default_factory=list, description="Account value at each close. [currency]", repr=False
+    )
+    runtime_seconds: float = Field(0.0, ge=0.0, description="[s]", repr=False)
     error: str | None = Field(default=None, description="What went wrong, if it failed.")

@@ -9,19 +9,19 @@ import functools
 import hashlib
 import logging
 import re
-import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import nbformat
+import pandas as pd
 import papermill
 from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.provisioning import LocalProvisioner
-from nbclient.exceptions import DeadKernelError
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbconvert import HTMLExporter
 from nbconvert.preprocessors.sanitize import SanitizeHTML
 from papermill.clientwrap import PapermillNotebookClient
@@ -31,6 +31,7 @@ from traitlets import default
 from traitlets.config import Config
 
 from backgrid.errors import ReportError
+from backgrid.result import RESULT_TYPE
 
 PAGE = Path(__file__).parent / "html"
 SVG = "http://www.w3.org/2000/svg"
@@ -38,6 +39,7 @@ PAINT = ("fill", "stroke", "font", "text-anchor", "opacity", "clip-path")  # pro
 SHAPES = ["path", "rect", "circle", "ellipse", "line", "polyline", "polygon", "text", "tspan", "use"]
 DRAWN = {f"{{{SVG}}}{name}" for name in ["svg", "g", "defs", "clipPath", "title", *SHAPES]}
 LOADING = re.compile(r"\\|image-set|url\(\s*['\"]?(?!['\"]?#)|expression|javascript:", re.IGNORECASE)
+MOST_SAID = 10_000_000  # by one cell, results that it records left out [bytes]
 LONGEST_SOCKET_FOLDER = 60  # the path of a Unix socket may have 107 bytes
 
 
@@ -49,26 +51,51 @@ class StandbySpec(KernelSpecManager):
 
 
 class StandbyProvisioner(LocalProvisioner):
-    """jupyter's way to a kernel: here a process of `backgrid.standby` that waits for its connection file."""
+    """jupyter's way to a kernel: here one that is forked from a process on standby."""
 
-    def __init__(self, waiting: subprocess.Popen, manager: AsyncKernelManager) -> None:
+    def __init__(self, standby: Any, fork: Callable[[str], None], manager: AsyncKernelManager) -> None:
         super().__init__(kernel_spec=manager.kernel_spec, parent=manager)
-        self.waiting, self.manager = waiting, manager
+        self.standby, self.fork, self.manager = standby, fork, manager
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> Any:
-        self.process = self.waiting
-        self.pid = self.pgid = self.waiting.pid  # it leads its own session
-        try:
-            print(self.manager.connection_file, file=self.waiting.stdin, flush=True)
-        except BrokenPipeError as error:
-            raise RuntimeError("the process that was to be the kernel has ended") from error
+        self.process = self.standby  # a process in all that is asked of it here
+        self.fork(self.manager.connection_file)
         render_html(nbformat.v4.new_notebook())  # loads the page's templates while the kernel gets ready
         return self.connection_info
 
     async def wait(self) -> int | None:
         """Without the polling every tenth of a second: it has been killed."""
         self.process = None
-        return self.waiting.wait()
+        return self.standby.wait()
+
+    async def send_signal(self, signum: int) -> None:
+        """Whatever the signal: a kernel of a report is ended, never interrupted."""
+        self.standby.kill()
+
+
+class EndedError(RuntimeError):
+    """Why a kernel was ended within a cell."""
+
+
+class ReportClient(PapermillNotebookClient):
+    """papermill's client, which ends a kernel that says more than anyone reads."""
+
+    number = 0  # of the code cell that runs
+    said = 0  # bytes that it gave
+    ended = ""  # what it did that its kernel was ended
+
+    def process_message(self, msg: dict, cell: Any, cell_index: int) -> Any:
+        """Count what a cell prints, or shows other than a result that is recorded whole."""
+        if msg["msg_type"] == "execute_input":
+            self.number, self.said = self.number + 1, 0
+        elif msg["msg_type"] in ("stream", "display_data", "execute_result", "update_display_data"):
+            content = msg["content"].get("text") or msg["content"].get("data", {})
+            self.said += 0 if RESULT_TYPE in content else len(str(content))
+            if self.said > MOST_SAID:
+                self.ended = f"gave more than {MOST_SAID // 10**6} MB of output"
+                self.km.provisioner.standby.kill()
+                return None
+        return super().process_message(msg, cell, cell_index)
 
 
 class ReportEngine(Engine):
@@ -81,21 +108,27 @@ class ReportEngine(Engine):
         kernel_name: str,
         *,
         partial: Path,
-        process: subprocess.Popen,
+        standby: Any,
+        fork: Callable[[str], None],
         sockets: str,
+        cell_timeout: float | None,
         **_: Any,
     ) -> None:
         manager = AsyncKernelManager(
             kernel_name=kernel_name, kernel_spec_manager=StandbySpec(), transport="ipc", ip=f"{sockets}/kernel"
         )
-        manager.provisioner = StandbyProvisioner(process, manager)
-        client = PapermillNotebookClient(nb_man, manager, timeout=None, kernel_name=kernel_name, startup_timeout=60)
+        manager.provisioner = StandbyProvisioner(standby, fork, manager)
+        client = ReportClient(nb_man, manager, timeout=cell_timeout, kernel_name=kernel_name, startup_timeout=60)
         client.owns_km = True  # ends the kernel
         client.shutdown_kernel = "immediate"  # a second less than asking it to
         try:
             client.execute()
-        except (DeadKernelError, RuntimeError):
+        except (DeadKernelError, CellTimeoutError, RuntimeError) as error:
             nbformat.write(nb_man.nb, partial)
+            if isinstance(error, CellTimeoutError):
+                client.ended = f"ran longer than {cell_timeout:g} seconds"
+            if client.ended:
+                raise EndedError(f"cell {client.number} {client.ended}") from error
             raise
 
 
@@ -103,7 +136,14 @@ papermill_engines.register("backgrid", ReportEngine)
 
 
 def execute_notebook(
-    path: Path, partial: Path, parameters: Mapping[str, Any], process: subprocess.Popen
+    path: Path,
+    partial: Path,
+    parameters: Mapping[str, Any],
+    standby: Any,
+    frames: Mapping[Any, pd.DataFrame],
+    only: bool,
+    *,
+    cell_timeout: float | None = None,
 ) -> nbformat.NotebookNode:
     """The executed notebook without what differs from run to run.
 
@@ -115,18 +155,24 @@ def execute_notebook(
         Where the notebook is written, also if it fails: then with what has run.
     parameters : dict
         Checked names and values to inject.
-    process : Popen
-        From `backgrid.standby`; it becomes the kernel, and has ended afterwards.
+    standby : backgrid.standby.Standby
+        From which the kernel is forked.
+    frames, only
+        Prices for `fetch_ohlcv` in the kernel, as `backgrid.data.hold` takes them.
+    cell_timeout : float, optional
+        Longest that a cell may run. [seconds]
 
     Raises
     ------
     ReportError
-        If a cell fails or the kernel dies. (papermill marks the cells of a dead kernel as completed.)
+        If a cell fails, runs too long or says too much, or the kernel dies. (papermill marks the cells of a dead
+        kernel as completed.)
     """
     place = tempfile.gettempdir()
     folder = "/tmp" if len(place) > LONGEST_SOCKET_FOLDER else place
     # a folder of its own for the sockets: jupyter names them alike in all runs
     with _no_false_alarm(), tempfile.TemporaryDirectory(prefix="bg-", dir=folder) as sockets:
+        leftovers = [sockets, str(partial.parent)]
         try:
             notebook = papermill.execute_notebook(
                 path,
@@ -134,8 +180,10 @@ def execute_notebook(
                 dict(parameters),
                 engine_name="backgrid",
                 partial=partial,
-                process=process,
+                standby=standby,
+                fork=lambda file: standby.fork(file, frames, only, leftovers),
                 sockets=sockets,
+                cell_timeout=cell_timeout,
                 request_save_on_cell_execute=False,
                 kernel_name="python3",
                 progress_bar=False,
@@ -144,6 +192,8 @@ def execute_notebook(
             raise ReportError(
                 f"{path.stem}: cell {error.exec_count} failed with {error.ename}: {error.evalue}"
             ) from error
+        except EndedError as error:
+            raise ReportError(f"{path.stem}: {error}") from error
         except (DeadKernelError, RuntimeError) as error:  # the second while it starts
             raise ReportError(f"{path.stem}: the kernel died; it may have run out of memory") from error
     return _settled(notebook)

@@ -63,6 +63,8 @@ SIZED = {  # a size that is not a fraction, in words
 OFTEN = {"bar": "at every bar", "week": "weekly", "month": "monthly"}
 HOLDS = 0.95  # deflated Sharpe ratio above which a result is said to hold
 JUMPS = -1e-4  # where so much is lost at the break-even cost, no cost earns just nothing
+MOST_ROWS = 1000  # of a table; of more, the first and the last half of as many
+MOST_YEARS = 40  # of months and years that stand open; earlier ones are folded
 DATE = re.compile(r"\d{4}-\d\d-\d\d( \d\d:\d\d)?,?")
 DETERMINING = ("backgrid", "numpy", "pandas", "numba", "matplotlib")
 
@@ -282,7 +284,7 @@ def data(prices: pd.DataFrame) -> Html:
 
 
 def monthly_returns(result: BacktestResult) -> Html:
-    """Return of each month and year, net of costs, the darker the further from zero."""
+    """Return of each month and year, net of costs, the darker the further from zero; long past years are folded."""
     growth = 1.0 + result.returns
     years, months = growth.index.year, growth.index.month
     monthly = growth.groupby([years, months]).prod() - 1.0
@@ -292,11 +294,13 @@ def monthly_returns(result: BacktestResult) -> Html:
     for year, total in yearly.items():
         cells = [_heat(monthly.get((year, month)), deepest) for month in range(1, 13)]
         body.append(f"<tr><th scope='row'>{year}</th>{''.join(cells)}<td class='total'>{_percent(total)}</td></tr>")
-    heads = "".join(f"<th scope='col'>{month}</th>" for month in (*MONTHS, "Total"))
-    return Html(
-        "<div class='scroll'><table class='heat'><caption>Return by month and year, net of costs, in percent</caption>"
-        f"<thead><tr><th scope='col'>Year</th>{heads}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
-    )
+    earlier, recent = body[:-MOST_YEARS], body[-MOST_YEARS:]
+    table = _heat_table(recent, "Return by month and year, net of costs, in percent")
+    if earlier:
+        called = f"{yearly.index[0]} to {yearly.index[len(earlier) - 1]}"
+        before = _heat_table(earlier, f"Return by month and year, {called}")
+        table += f"<details><summary>Earlier: {called}</summary>{before}</details>"
+    return Html(table)
 
 
 def trades(result: BacktestResult, most: int = 10) -> Html:
@@ -587,14 +591,20 @@ def _is_number(value: Any) -> bool:
 
 
 def html_table(heads: Iterable[str], rows: Iterable[Iterable[Any]], classes: str = "plain", caption: str = "") -> Html:
+    """A table whose first column names the rows; of very many rows the first and the last, and how many lie between."""
+    heads, body = tuple(heads), [_row(row) for row in rows]
+    if between := body[MOST_ROWS // 2 : -MOST_ROWS // 2]:
+        many = f"<tr><th scope='row' colspan='{len(heads)}'>{len(between):,} more rows, not shown</th></tr>"
+        body[MOST_ROWS // 2 : -MOST_ROWS // 2] = [many]
     head = "".join(f"<th scope='col'>{_e(text)}</th>" for text in heads)
-    body = "".join(
-        f"<tr><th scope='row'>{_e(first)}</th>{''.join(f'<td>{_dated(cell)}</td>' for cell in rest)}</tr>"
-        for first, *rest in rows
-    )
     said = f"<caption>{_e(caption)}</caption>" if caption else ""
-    table = f"<table class='{classes}'>{said}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    table = f"<table class='{classes}'>{said}<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
     return Html(f"<div class='scroll'>{table}</div>")
+
+
+def _row(cells: Iterable[Any]) -> str:
+    first, *rest = cells
+    return f"<tr><th scope='row'>{_e(first)}</th>{''.join(f'<td>{_dated(cell)}</td>' for cell in rest)}</tr>"
 
 
 def _trade_table(table: pd.DataFrame, caption: str) -> Html:
@@ -637,6 +647,14 @@ def _heat(value: float | None, deepest: float) -> str:
         return "<td></td>"
     shade = "31, 111, 235" if value >= 0.0 else "234, 88, 12"
     return f"<td style='background-color: rgba({shade}, {0.5 * abs(value) / deepest:.2f})'>{_percent(value)}</td>"
+
+
+def _heat_table(rows: list[str], caption: str) -> str:
+    heads = "".join(f"<th scope='col'>{month}</th>" for month in (*MONTHS, "Total"))
+    return (
+        f"<div class='scroll'><table class='heat'><caption>{caption}</caption>"
+        f"<thead><tr><th scope='col'>Year</th>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+    )
 
 
 def _percent(value: float) -> str:

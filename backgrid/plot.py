@@ -6,6 +6,7 @@ page decides on light or dark and a viewer without a page still draws it. The sa
 
 import functools
 import hashlib
+import html
 import io
 import itertools
 import math
@@ -13,6 +14,7 @@ import re
 import textwrap
 import warnings
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import matplotlib
@@ -64,6 +66,7 @@ STYLE = {
     "grid.linewidth": 0.7,
     "lines.linewidth": 1.5,
     "lines.solid_joinstyle": "round",
+    "path.simplify": False,  # it moves extremes by a tenth of a pixel; `drawn_bars` has left out what can be
     "savefig.facecolor": "none",
     "svg.fonttype": "none",
     "svg.hashsalt": "backgrid",
@@ -78,6 +81,8 @@ STYLE = {
 WIDTH = 9.6  # inches: 920 pixels, the width of a report's figures
 MOST_NAMED = 12  # symbols of one chart; of more, the smaller ones are added up
 MOST_DRAWN = 800  # bars of each line where there are many lines
+MOST_READ = 2000  # bars that are read out one by one; of more, the lowest and highest of each stretch
+MOST_FOLDS = 400  # folds that are a bar each; more are a line
 MOST_NUMBERED = 12  # rows and columns of a map whose cells show their numbers
 RING: dict[str, Any] = {"marker": "o", "ls": "none", "ms": 12, "mfc": "none", "mec": INK, "mew": 2.0}
 MOST_DOTS = 1500  # of a sample that are drawn
@@ -99,9 +104,13 @@ class Series(NamedTuple):
 
 
 class Chart(Figure):
-    """A figure with words for those who cannot see it (`alt`) and its finding for all (`caption`)."""
+    """A figure with words for those who cannot see it (`alt`) and its finding for all (`caption`).
+
+    Where it has `readings`, the script of a page reads it out bar by bar.
+    """
 
     alt = caption = ""
+    readings: Mapping[str, str] = MappingProxyType({})
 
     def svg(self) -> str:
         """The figure as SVG text for a page: colours as CSS variables, fonts inherited, the same bytes each time."""
@@ -109,7 +118,7 @@ class Chart(Figure):
             warnings.filterwarnings("ignore", "Glyph .* missing")  # the page's font draws them
             FigureCanvasSVG(self)
             self.savefig(text, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-            return _themed(text.getvalue())
+            return _themed(text.getvalue(), {**self.readings, **_places(self)} if self.readings else {})
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict, dict]:
         words = {"alt": self.alt, "caption": self.caption, "needs_background": "light"}
@@ -199,6 +208,7 @@ def equity_chart(
         if drawdown.iloc[worst] < 0.0
         else f"{name} ends at {times} and never was below an earlier high."
     )
+    chart.readings = _readings(equity, benchmark, drawdown, name, against)
     return chart
 
 
@@ -309,7 +319,7 @@ def trades_chart(trades: pd.DataFrame) -> Chart:
         counts, _ = np.histogram(returns, edges)
         colors = [ACCENT if edge >= 0.0 else LOSS for edge in edges[:-1]]
         left.bar(edges[:-1], counts, np.diff(edges), align="edge", color=colors, alpha=0.85, linewidth=0)
-        at = drawn_bars(returns, 1000)
+        at = np.union1d(drawn_bars(returns, 1000), drawn_bars(held, 500))
         some = [ACCENT if gain > 0.0 else LOSS for gain in returns[at]]
         right.scatter(held[at], returns[at], s=18, color=some, alpha=0.85, linewidths=0)
     left.set(xlabel="return of a trade", ylabel="trades")
@@ -324,6 +334,7 @@ def trades_chart(trades: pd.DataFrame) -> Chart:
     chart.caption = (
         f"{int((returns > 0).sum())} of {returns.size} closed trades gained; the mean return was "
         f"{format_value(returns.mean(), 'fraction')}, the median {format_value(float(np.median(returns)), 'fraction')}."
+        + (f" {at.size:,} of them have a dot, the extremes included." if at.size < returns.size else "")
         if returns.size
         else "No trade was closed."
     )
@@ -579,7 +590,9 @@ def profile_chart(
     _margins(chart, bottom=0.55)
     numeric = pd.api.types.is_numeric_dtype(values.index) and not pd.api.types.is_bool_dtype(values.index)
     places = values.index.to_numpy(dtype=float) if numeric else np.arange(values.size, dtype=float)
-    axes.plot(places, numbers, color=ACCENT, linewidth=1.6, marker="o", markersize=4 if values.size <= 60 else 0)
+    at = drawn_bars(numbers)
+    marked = 4 if values.size <= 60 else 0
+    axes.plot(places[at], numbers[at], color=ACCENT, linewidth=1.6, marker="o", markersize=marked)
     if numeric:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _plain(x)))
     else:
@@ -826,9 +839,14 @@ def samples_chart(
     left = starts + 0.14 * widths
     gave, promised = np.isfinite(outside), np.isfinite(inside)
     colors = [ACCENT if value >= 0.0 else LOSS for value in outside[gave]]
-    axes.bar(left[gave], outside[gave], 0.72 * widths[gave], align="edge", color=colors, alpha=0.75, linewidth=0)
+    many = starts.size > MOST_FOLDS
+    if many:
+        _steps(axes, starts, inside, color=INK, width=1.0)
+        _steps(axes, starts, outside, color=ACCENT, width=1.0)
+    else:
+        axes.bar(left[gave], outside[gave], 0.72 * widths[gave], align="edge", color=colors, alpha=0.75, linewidth=0)
     ends = starts + widths - 0.04 * widths
-    if promised.any():
+    if promised.any() and not many:
         axes.hlines(inside[promised], (starts + 0.04 * widths)[promised], ends[promised], color=INK, linewidth=2.2)
     axes.axhline(0.0, color=MUTED, linewidth=0.8)
     axes.margins(y=0.08)
@@ -839,8 +857,9 @@ def samples_chart(
     axes.yaxis.set_major_locator(MaxNLocator(5))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: _tick(metric, y)))
     _time_axis(axes, index)
-    chart.alt = f"{METRICS[metric].label} of each fold, in sample as a mark and out of sample as a bar"
-    chart.caption = _promises(inside, outside, metric)
+    how = "as a dark and out of sample as a blue line" if many else "as a mark and out of sample as a bar"
+    chart.alt = f"{METRICS[metric].label} of each fold, in sample {how}"
+    chart.caption = _promises(inside, outside, metric, many)
     return chart
 
 
@@ -873,9 +892,11 @@ def choices_chart(
             axes.set_yticks(range(len(ticks)), [_wrapped(tick, letters=8, most=1) for tick in ticks])
         known = np.isfinite(places)
         changed = known[1:] & known[:-1]
-        if changed.any():
+        if many := starts.size > MOST_FOLDS:
+            _steps(axes, starts, places, color=ACCENT, width=1.0)
+        if changed.any() and not many:
             axes.vlines(starts[1:][changed], places[:-1][changed], places[1:][changed], color=ACCENT, linewidth=1.0)
-        if known.any():
+        if known.any() and not many:
             axes.hlines(places[known], starts[known], stops[known], color=ACCENT, linewidth=2.6)
         reach = _reach(places, (grid or {}).get(name, ()), ticks)
         axes.set_ylim(*reach)
@@ -894,7 +915,7 @@ def _points_a_bar(axes: Axes) -> float:
     return axes.bbox.width * 72.0 / axes.figure.dpi / (high - low)
 
 
-def _promises(inside: np.ndarray, outside: np.ndarray, metric: str) -> str:
+def _promises(inside: np.ndarray, outside: np.ndarray, metric: str, many: bool) -> str:
     """How many folds gave what their training bars promised."""
     both = np.isfinite(inside) & np.isfinite(outside)
     if not both.any():
@@ -903,8 +924,9 @@ def _promises(inside: np.ndarray, outside: np.ndarray, metric: str) -> str:
     less = int((outside[both] < inside[both]).sum())
     means = [format_metric(metric, float(of[both].mean())) for of in (outside, inside)]
     folds = f"{less:,} of {n:,} folds" if n > 1 else "the only fold" if less else "no fold"
+    mark, bar = ("The dark line", "the blue line") if many else ("Each mark", "the bar")
     return (
-        f"Each mark is the {label} of what was chosen, on the bars it was chosen by; the bar is what the account gave "
+        f"{mark} is the {label} of what was chosen, on the bars it was chosen by; {bar} is what the account gave "
         f"on the next ones. It gave less in {folds}; the mean is {means[0]} against {means[1]}."
     )
 
@@ -968,6 +990,12 @@ def _line(axes: Axes, series: pd.Series, *, color: str, width: float) -> None:
     values = series.to_numpy(dtype=float)
     at = drawn_bars(values)
     axes.plot(at, values[at], color=color, linewidth=width)
+
+
+def _steps(axes: Axes, starts: np.ndarray, values: np.ndarray, *, color: str, width: float) -> None:
+    """A line that keeps each value until the next begins; of very many, the extremes of each stretch."""
+    at = drawn_bars(values)
+    axes.plot(starts[at], values[at], color=color, linewidth=width, drawstyle="steps-post")
 
 
 def _area(axes: Axes, drawdown: pd.Series) -> None:
@@ -1402,6 +1430,49 @@ def _time_axis(axes: Axes, index: pd.DatetimeIndex) -> None:
     axes.set_xlim(0, max(len(index) - 1, 1))
 
 
+def _readings(
+    equity: pd.Series, benchmark: pd.Series, drawdown: pd.Series, name: str, against: str
+) -> Mapping[str, str]:
+    """What the script of a page says at each bar that is read out, as attributes of the drawing; see script.js.
+
+    Bars and times are the first and then the steps, which are short; times are wall clocks in units of their largest
+    common divisor, drawdowns tenths of a percent.
+    """
+    lines = [equity.to_numpy(float), benchmark.to_numpy(float), drawdown.to_numpy(float)]
+    most = MOST_READ if equity.size <= MOST_READ else MOST_READ // len(lines)
+    at = functools.reduce(np.union1d, [drawn_bars(line, most) for line in lines])
+    index = pd.DatetimeIndex(equity.index)
+    clock = index.tz_localize(None).as_unit("s").asi8[at]
+    steps = np.diff(clock)
+    unit = int(np.gcd.reduce(steps)) or 1
+    daily = bar_text(index, 0).count(":") == 0 and unit % 86_400 == 0
+    lists = {
+        "bars": [at[0], *np.diff(at)],
+        "times": [clock[0], *steps // unit],
+        "account": [_short(value) for value in lines[0][at]],
+        "benchmark": [_short(value) for value in lines[1][at]],
+        "drawdown": np.round(lines[2][at] * 1000.0).astype(int),
+    }
+    words = {"unit": str(unit), "digits": "10" if daily else "16", "name": name, "against": against}
+    return {**words, **{key: " ".join(map(str, values)) for key, values in lists.items()}}
+
+
+def _short(amount: float) -> str:
+    """As many digits as are read out: whole ones, or more where it is small."""
+    return f"{amount:.0f}" if abs(amount) >= 1000.0 else f"{amount:.6g}"
+
+
+def _places(chart: Chart) -> dict[str, str]:
+    """Where the bars and the account are drawn: left, right, top and bottom of all axes, low and high end of a log axis
+    with their heights, in the units of the drawing, and the last bar."""
+    width, height = chart.get_size_inches() * 72.0
+    first, last = chart.axes[0].get_position(), chart.axes[-1].get_position()
+    frame = [first.x0 * width, first.x1 * width, (1.0 - first.y1) * height, (1.0 - last.y0) * height]
+    scale = [*chart.axes[0].get_ylim(), (1.0 - first.y0) * height, (1.0 - first.y1) * height]
+    end = chart.axes[0].get_xlim()[1]
+    return {key: " ".join(f"{value:.7g}" for value in of) for key, of in (("frame", [*frame, end]), ("scale", scale))}
+
+
 def _drawdowns(series: pd.Series) -> pd.Series:
     return pd.Series(drawdown_of(series.to_numpy()), index=series.index)
 
@@ -1415,8 +1486,8 @@ def _worst_stretch(drawdown: pd.Series) -> tuple[int, int]:
     return start, worst + int(back[0]) if back.size else values.size
 
 
-def _themed(svg: str) -> str:
-    """Colours as CSS variables, text in the page's font, no XML head, size left to the page."""
+def _themed(svg: str, data: Mapping[str, str]) -> str:
+    """Colours as CSS variables, text in the page's font, no XML head, size left to the page; data as attributes."""
     view = svg[svg.index("viewBox=") : svg.index('"', svg.index("viewBox=") + 9) + 1]
     body = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<defs>") :], flags=re.DOTALL)
     body = re.sub(r"<[^>]+>", lambda tag: re.sub(r"\d+\.\d{3,}", lambda n: f"{float(n[0]):.2f}", tag[0]), body)
@@ -1425,4 +1496,6 @@ def _themed(svg: str) -> str:
     svg = f'<svg xmlns="http://www.w3.org/2000/svg" {view} width="100%">\n{body.replace("xlink:href", "href")}'
     for color, variable in VARIABLES.items():
         svg = svg.replace(color, f"var({variable}, {color})")
-    return svg.replace("'DejaVu Sans'", "system-ui, 'DejaVu Sans'")
+    svg = svg.replace("'DejaVu Sans'", "system-ui, 'DejaVu Sans'")
+    carried = "".join(f' data-{key}="{html.escape(text)}"' for key, text in data.items())
+    return svg.replace(' width="100%">', f' width="100%"{carried}>', 1)

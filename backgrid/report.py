@@ -4,8 +4,11 @@ The same request gives the same folder and the same bytes of report.ipynb, repor
 tools write about clocks, paths and ids is taken out, and only run_log.json tells when and how long.
 """
 
+import contextlib
 import datetime as dt
+import functools
 import hashlib
+import html
 import importlib
 import importlib.metadata
 import inspect
@@ -13,7 +16,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -26,7 +28,7 @@ import numpy as np
 import pandas as pd
 
 from backgrid import standby
-from backgrid.data import fetch_many, fetch_ohlcv
+from backgrid.data import fetch_many, fetch_ohlcv, noting_prices, pins
 from backgrid.engine import run_backtest
 from backgrid.errors import ParameterError, ReportError, TooFewBarsError, shown
 from backgrid.grid import run_grid
@@ -66,12 +68,43 @@ class Report(NamedTuple):
     html: Path
     result: BacktestResult | None
 
+    def _repr_html_(self) -> str:
+        """A link to the page, and the result."""
+        page = html.escape(self.html.as_posix(), quote=True)
+        shown_result = self.result._repr_html_() if self.result else ""
+        return f"<p>Report: <a href='{page}' target='_blank'>{page}</a></p>{shown_result}"
+
+
+class Plan(NamedTuple):
+    """A report that is to be made: its request has been found good.
+
+    template  path of the notebook
+    complete  all parameters, as they are written in one way only
+    given     those to inject
+    frames    prices that the request was tried on, by `backgrid.data.request_key`
+    """
+
+    template: Path
+    complete: dict[str, Any]
+    given: dict[str, Any]
+    frames: Mapping[Any, pd.DataFrame]
+
+    @property
+    def name(self) -> str:
+        """Of its folder: the same for the same request."""
+        content = _sha256(self.template.read_bytes())
+        key = json.dumps([self.template.stem, content, self.complete, sorted(self.given)], sort_keys=True)
+        about = [str(self.complete[name])[:40] for name in ABOUT if self.complete.get(name)] or [self.template.stem]
+        named = re.sub(r"[^A-Za-z0-9^=.-]+", "_", "_".join(about))[:60].lstrip(".")
+        return f"{named}_{_sha256(key.encode())[:10]}"
+
 
 def run_report(
     template: str | Path = "report_backtest",
     parameters: Mapping[str, Any] | None = None,
     *,
     out: str | Path | None = None,
+    cell_timeout: float | None = None,
 ) -> Report:
     """Execute a template and write its report.
 
@@ -84,6 +117,8 @@ def run_report(
     out : path, optional
         Folder to write to, BACKGRID_REPORTS if not given. The report becomes <symbol>_<strategy>_<hash>/ in it, or
         <symbols>_<weights>_<hash>/, with report.ipynb, report.html, result.json, provenance.json and run_log.json.
+    cell_timeout : float, optional
+        Longest that a cell may run; no limit if not given. [seconds]
 
     Returns
     -------
@@ -94,13 +129,42 @@ def run_report(
     ParameterError, DataFetchError, PricesError
         For a request that cannot be run: before a kernel starts, and with nothing written.
     ReportError
-        If the notebook fails or its kernel dies; the partial notebook is then in <folder>.failed/.
+        If the notebook fails, runs too long, gives too much output, or its kernel dies; the partial notebook is then
+        in <folder>.failed/.
+    """
+    check_timeout(cell_timeout)
+    path = find_template(template)
+    read_parameters(path)
+    with standby.waiting() as process:
+        return make_report(plan_report(path, parameters), folder_of(out), process, cell_timeout)
+
+
+def check_timeout(cell_timeout: float | None) -> None:
+    """ParameterError unless it is a number of seconds above 0, or None."""
+    if cell_timeout is None:
+        return
+    if isinstance(cell_timeout, bool) or not isinstance(cell_timeout, (int, float)) or not 0.0 < cell_timeout < 1e9:
+        raise ParameterError(f"cell_timeout must be seconds above 0, got {shown(cell_timeout)}")
+
+
+def folder_of(out: str | Path | None) -> Path:
+    """Where reports go."""
+    return Path(out if out is not None else setting("BACKGRID_REPORTS"))
+
+
+def plan_report(template: str | Path, parameters: Mapping[str, Any] | None = None) -> Plan:
+    """Try the request without a notebook: whatever is wrong with it shows here, in milliseconds.
+
+    Raises
+    ------
+    ParameterError, DataFetchError, PricesError
+        As `run_report`.
     """
     path = find_template(template)
     declared = read_parameters(path)
     given = check_parameters(declared, parameters or {})
-    with standby.waiting() as process:
-        complete = {name: given.get(name, parameter.default) for name, parameter in declared.items()}
+    complete = {name: given.get(name, parameter.default) for name, parameter in declared.items()}
+    with noting_prices() as frames:
         upper: dict[str, Any] = {}  # the same request, however its symbols, weights and grid are written
         if {"symbol", "strategy", "grid"} <= set(declared) and declared["grid"].type == "str":
             upper = _preflight_grid(complete)
@@ -108,15 +172,20 @@ def run_report(
             upper = _preflight_backtest(declared, complete)
         elif {"symbols", "weights"} <= set(declared) and declared["weights"].type == "str":
             upper = _preflight_portfolio(declared, complete)
-        complete.update(upper)
-        given.update({name: value for name, value in upper.items() if name in given or value != declared[name].default})
-        folder = Path(out if out is not None else setting("BACKGRID_REPORTS")) / _folder_name(path, complete, given)
-        try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=".run-", dir=folder.parent) as work:
-                return _run(path, complete, given, folder, Path(work), process)
-        except OSError as error:
-            raise ReportError(f"cannot write {folder}: {error}. Free space, or give another folder.") from error
+    complete.update(upper)
+    given.update({name: value for name, value in upper.items() if name in given or value != declared[name].default})
+    return Plan(path, complete, given, frames)
+
+
+def make_report(plan: Plan, out: Path, process: standby.Standby, cell_timeout: float | None = None) -> Report:
+    """Execute what is planned, and write its folder into `out`."""
+    folder = out / plan.name
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".run-", dir=out) as work:
+            return _run(plan, folder, Path(work), process, cell_timeout)
+    except OSError as error:
+        raise ReportError(f"cannot write {folder}: {error}. Free space, or give another folder.") from error
 
 
 # ---- from request to folder ------------------------------------------------------------------------------------------
@@ -215,49 +284,67 @@ def _offered(
     return {name: value for name, value in complete.items() if name in own or name in left_open}
 
 
-def _folder_name(path: Path, complete: Mapping[str, Any], given: Mapping[str, Any]) -> str:
-    key = json.dumps([path.stem, _sha256(path.read_bytes()), complete, sorted(given)], sort_keys=True)
-    about = [str(complete[name])[:40] for name in ABOUT if complete.get(name)] or [path.stem]
-    named = re.sub(r"[^A-Za-z0-9^=.-]+", "_", "_".join(about))[:60].lstrip(".")
-    return f"{named}_{_sha256(key.encode())[:10]}"
-
-
-def _run(
-    path: Path,
-    complete: Mapping[str, Any],
-    given: Mapping[str, Any],
-    folder: Path,
-    work: Path,
-    process: subprocess.Popen,
-) -> Report:
-    tools = _notebook_tools()
+def _run(plan: Plan, folder: Path, work: Path, process: standby.Standby, cell_timeout: float | None) -> Report:
+    tools = load_tools()
     started, clock = dt.datetime.now(dt.UTC), time.perf_counter()
-    partial = work / "report.ipynb"
+    partial = work / "partial.ipynb"
+    held, only = pins()
     try:
-        notebook = tools.execute_notebook(path, partial, given, process)
+        notebook = tools.execute_notebook(
+            plan.template, partial, plan.given, process, {**held, **plan.frames}, only, cell_timeout=cell_timeout
+        )
     except ReportError as error:
         failed = folder.with_name(f"{folder.name}.failed")
         _keep_failed(failed, partial, str(error))
         raise ReportError(f"{error}. What ran is in {failed / 'report.ipynb'}") from error.__cause__
     recorded = _recorded(notebook)
-    notebook.metadata["title"] = " ".join(str(complete[name]) for name in ABOUT if name in complete) or path.stem
+    complete = plan.complete
+    notebook.metadata["title"] = (
+        " ".join(str(complete[name]) for name in ABOUT if name in complete) or plan.template.stem
+    )
     files = {
         "result.json": (recorded or "null") + "\n",
-        "provenance.json": json.dumps(_provenance(path, complete, recorded), indent=2) + "\n",
-        "run_log.json": json.dumps({"started": started.isoformat(), "seconds": time.perf_counter() - clock}) + "\n",
         "report.ipynb": tools.nbformat.writes(notebook) + "\n",
         "report.html": tools.render_html(notebook),
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in files.items():
-        (work / name).write_text(text, encoding="utf-8")
-    for name in files:
-        os.replace(work / name, folder / name)
+    provenance = _provenance(plan.template, complete, recorded)
+    provenance["files"] = {name: _sha256(text.encode()) for name, text in sorted(files.items())}
+    files["run_log.json"] = json.dumps({"started": started.isoformat(), "seconds": time.perf_counter() - clock}) + "\n"
+    files["provenance.json"] = json.dumps(provenance, indent=2) + "\n"
+    _put(files, work / "whole", folder)
     shutil.rmtree(folder.with_name(f"{folder.name}.failed"), ignore_errors=True)
     return Report(folder, folder / "report.html", BacktestResult.from_json(recorded) if recorded else None)
 
 
-def _notebook_tools() -> ModuleType:
+def _put(files: Mapping[str, str], whole: Path, folder: Path) -> None:
+    """Write these files into a folder: at once where it is new, else one by one, provenance.json last."""
+    whole.mkdir()
+    for name, text in files.items():
+        (whole / name).write_text(text, encoding="utf-8")
+    if not folder.exists():
+        with contextlib.suppress(OSError):  # another process was quicker
+            os.rename(whole, folder)
+            return
+    folder.mkdir(exist_ok=True)
+    for name in files:
+        os.replace(whole / name, folder / name)
+
+
+def is_finished(plan: Plan, folder: Path) -> bool:
+    """Whether a folder holds this report whole, made from the same prices by the same code."""
+    try:
+        noted = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+        expected = {**_code(plan.template, plan.complete), "parameters": plan.complete}
+        snapshots = {frame.attrs.get("snapshot") for frame in plan.frames.values()}
+        kept = noted["snapshot"]
+        same = all(noted[name] == value for name, value in expected.items() if value is not None)
+        same = same and (not snapshots or snapshots == set(kept.values() if isinstance(kept, dict) else [kept]))
+        return same and all(_sha256((folder / name).read_bytes()) == sha for name, sha in noted["files"].items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+def load_tools() -> ModuleType:
     """`backgrid.notebook`, imported without rfc3987_syntax.
 
     jsonschema, behind nbformat, looks for that package to check a format which notebooks do not have, and its import
@@ -285,20 +372,39 @@ def _provenance(path: Path, complete: Mapping[str, Any], recorded: str | None) -
     result = json.loads(recorded) if recorded else {}
     data = result.get("data", {})
     symbols = data.get("symbols", {})
-    named = complete.get("strategy") or result.get("strategy", "")
-    strategy = WEIGHTINGS.get(result.get("strategy", "")) if symbols else STRATEGIES.get(named)
-    source = inspect.getsource(strategy) if strategy else ""
-    requirements = importlib.metadata.requires("backgrid") or []
-    names = sorted({re.split(r"[^A-Za-z0-9_-]", line)[0] for line in requirements if "extra ==" not in line})
+    code = _code(path, complete)
     return {
         "template": path.stem,
-        "template_sha256": _sha256(path.read_bytes()),
+        "template_sha256": code.pop("template_sha256"),
         "parameters": complete,
         "snapshot": {of: facts.get("snapshot") for of, facts in symbols.items()} if symbols else data.get("snapshot"),
         "prices_hash": result.get("prices_hash"),
-        "strategy_sha256": _sha256(source.encode()) if source else None,
+        **code,
+    }
+
+
+def _code(path: Path, complete: Mapping[str, Any]) -> dict[str, Any]:
+    """What a report is made by: hashes of its template, strategy and this package, and versions."""
+    named = str(complete.get("strategy") or complete.get("weights"))
+    strategy = STRATEGIES.get(named) or WEIGHTINGS.get(named)
+    requirements = importlib.metadata.requires("backgrid") or []
+    names = sorted({re.split(r"[^A-Za-z0-9_-]", line)[0] for line in requirements if "extra ==" not in line})
+    return {
+        "template_sha256": _sha256(path.read_bytes()),
+        "strategy_sha256": _sha256(inspect.getsource(strategy).encode()) if strategy else None,
+        "package_sha256": _package_hash(),
         "versions": {**versions(), **{name: importlib.metadata.version(name) for name in names}},
     }
+
+
+@functools.cache
+def _package_hash() -> str:
+    """SHA-256 of all source files of this package."""
+    found = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*")):
+        if path.suffix in (".py", ".css", ".js", ".j2"):
+            found.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return found.hexdigest()
 
 
 def _sha256(content: bytes) -> str:

@@ -227,7 +227,7 @@ class BacktestResult:
 
     @staticmethod
     def from_json(text: str) -> "BacktestResult":
-        """The result that `to_json` wrote, of a portfolio too."""
+        """The result whose `text` was written by `to_json`, of a portfolio too."""
         body = json.loads(text)
         cls = PortfolioResult if "weights" in body else BacktestResult
         return cls(**cls._fields(body))
@@ -275,7 +275,9 @@ class BacktestResult:
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class PortfolioResult(BacktestResult):
-    """One backtest of several symbols that share an account; what differs from `BacktestResult`:
+    """One backtest of several symbols that share an account.
+
+    What differs from `BacktestResult`:
 
     Attributes
     ----------

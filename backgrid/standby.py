@@ -1,79 +1,308 @@
-"""A Python process that imports what a report needs while its request is being checked, and then becomes its kernel.
+"""A process that imports what a report needs while its request is being checked, and then forks kernels from itself.
 
-It saves a report a third of its time on two cores. It runs nothing of a request until it is given one; without one it
-ends with the process that started it.
+A kernel so starts in a tenth of a second, and yet knows nothing of the one before: each is a copy of a process that has
+run nothing of any request. The same goes for the fresh process in which a look-ahead check asks a strategy again.
 """
 
+import atexit
 import contextlib
+import gc
+import importlib
 import os
+import pickle
+import random
+import shutil
+import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from multiprocessing.connection import Connection, Pipe, wait
+from typing import Any
 
-_ahead: list[subprocess.Popen] = []
+ENDING = 10.0  # that a process on standby may take to end what it has started [seconds]
+
+_idle: list["Standby"] = []
+_kept = 0  # how many times `ahead` is open
+
+
+class Standby:
+    """A process on standby, and the one kernel at a time that is forked from it. It ends with this process."""
+
+    def __init__(self) -> None:
+        self._line, theirs = Pipe()
+        with theirs:
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "backgrid.standby", str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                env={**_environment(), "PYTHONHASHSEED": "0"},  # the same bytes, in whatever order a set comes
+                start_new_session=True,
+            )
+        self._pinned: set[Any] = set()  # requests whose prices it holds
+        self._runs, self._code = False, 0  # the kernel, and how the last one ended
+
+    def fork(self, connection_file: str, frames: Mapping[Any, Any], only: bool, leftovers: list[str]) -> None:
+        """Fork a kernel for this connection file.
+
+        frames, only  what `backgrid.data.hold` is given in it
+        leftovers     folders to remove should this process vanish before the next kernel is asked for
+        """
+        new = {key: frame for key, frame in frames.items() if key not in self._pinned}
+        self._pinned, self._runs = set(frames), True
+        with contextlib.suppress(OSError):  # it has died, which `poll` tells
+            self._line.send((os.getcwd(), _environment(), connection_file, new, list(frames), only, leftovers))
+
+    def poll(self) -> int | None:
+        """Exit code of the kernel, None while it runs."""
+        return self._heard(0.0)
+
+    def wait(self) -> int | None:
+        """Exit code of the kernel, when it has ended."""
+        return self._heard(None)
+
+    def _heard(self, seconds: float | None) -> int | None:
+        try:
+            if self._runs and self._line.poll(seconds):
+                self._code, self._runs = self._line.recv(), False
+        except (EOFError, OSError):  # the process on standby has died, and its kernel ends with it
+            self._code, self._runs = -signal.SIGKILL, False
+        return None if self._runs else self._code
+
+    def kill(self) -> None:
+        """End the kernel and all of its process group."""
+        if self._runs:
+            with contextlib.suppress(OSError):
+                self._line.send(None)
+
+    def is_ready(self) -> bool:
+        """Whether it can fork another kernel; none runs any more."""
+        self.kill()
+        self.wait()
+        return self.process.poll() is None
+
+    def close(self) -> None:
+        """End it, and its kernel."""
+        self._line.close()
+        try:
+            self.process.wait(ENDING)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def _environment() -> dict[str, str]:
+    """That of this process, for a kernel."""
+    environment = {**os.environ}
+    environment.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")  # as in any kernel
+    environment.pop("JPY_SESSION_NAME", None)  # of a server that someone looks at: no progress bars in a report
+    return environment
 
 
 @contextlib.contextmanager
 def ahead() -> Iterator[None]:
-    """Start the process that the next `waiting` within gives: for a command that knows early what it will need."""
-    process = _start()
-    _ahead.append(process)
+    """Start the process that the next `waiting` gives; within, those that have been used wait for the next report."""
+    global _kept
+    _kept += 1
+    _idle.append(Standby())
     try:
         yield
     finally:
-        if process in _ahead:
-            _ahead.remove(process)
-            _end(process)
+        _kept -= 1
+        if not _kept:
+            _close_idle()
+
+
+def keep() -> None:
+    """As `ahead` from now on, for a process that makes many reports."""
+    global _kept
+    if not _kept:
+        _kept += 1
+        atexit.register(_close_idle)
+
+
+def _close_idle() -> None:
+    while _idle:
+        _idle.pop().close()
 
 
 @contextlib.contextmanager
-def waiting() -> Iterator[subprocess.Popen]:
-    """The process started ahead, or a new one; it has ended afterwards, whatever became of it."""
-    process = _ahead.pop() if _ahead else _start()
+def waiting() -> Iterator[Standby]:
+    """A process on standby: one that is idle, or a new one. Its kernel has ended afterwards, whatever became of it."""
     try:
-        yield process
+        standby = _idle.pop()
+    except IndexError:
+        standby = Standby()
+    try:
+        yield standby
     finally:
-        _end(process)
+        if standby.is_ready() and _kept:
+            _idle.append(standby)
+        else:
+            standby.close()
 
 
-def _end(process: subprocess.Popen) -> None:
-    process.kill()
-    process.communicate()
+# ---- in that process -------------------------------------------------------------------------------------------------
 
 
-def _start() -> subprocess.Popen:
-    environment = {
-        **os.environ,
-        "JPY_PARENT_PID": str(os.getpid()),  # a kernel ends when this process does
-        "MPLBACKEND": os.environ.get("MPLBACKEND") or "module://matplotlib_inline.backend_inline",  # as in any kernel
-    }
-    environment.pop("JPY_SESSION_NAME", None)  # of a server that someone looks at: no progress bars in a report
-    command = [sys.executable, "-P", "-m", "backgrid.standby"]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, text=True, env=environment, start_new_session=True)
-
-
-def _stand_by() -> None:
-    """Get ready, wait for the path of a connection file, and be the kernel that it describes."""
+def _stand_by(line: Connection) -> None:
+    """Get ready, and fork what is asked for until nobody is there to ask."""
     sys.modules["debugpy"] = None  # type: ignore[assignment]  # a report has no debugger: 0.1 s
-    from ipykernel.kernelapp import launch_new_instance
-
+    importlib.import_module("ipykernel.kernelapp")
     with contextlib.suppress(Exception):  # the notebook does it again, and says what is wrong
         _get_ready()
-    connection_file = sys.stdin.readline().strip()
-    if connection_file:
-        launch_new_instance(argv=["-f", connection_file])
+    gc.collect()
+    gc.freeze()  # else a collection in a kernel would copy every page
+    _serve(line)
 
 
 def _get_ready() -> None:
-    """Import, and load the compiled code and the fonts, by one small backtest."""
-    from backgrid.data import fetch_ohlcv
-    from backgrid.engine import run_backtest
-    from backgrid.page import summary
+    """Import, and load the compiled code and the fonts, by one small backtest.
 
-    result = run_backtest(fetch_ohlcv("AAPL", "2023-01-01", "2023-06-30", source="sample"))
-    summary(result)
+    Of made-up prices: to read real ones starts threads, and what has threads is not safely forked.
+    """
+    import numpy as np
+    import pandas as pd
+
+    from backgrid import lookahead, page, plot
+    from backgrid.engine import run_backtest
+
+    close = 100.0 * np.exp(0.1 * np.sin(np.arange(300) / 9.0))
+    columns = {"Open": close, "High": close, "Low": close, "Close": close}
+    prices = pd.DataFrame(columns, index=pd.bdate_range("2023-01-02", periods=close.size, name="Date"))
+    result = run_backtest(prices, fees=0.001)
+    page.summary(result)
+    page.stress(result)
     result.plot().svg()
+    _ = lookahead, plot
+
+
+def _serve(line: Connection) -> None:
+    """Fork a kernel for each message, and fresh processes for that kernel; end with the process at the other end."""
+    woken, waker = socket.socketpair()
+    waker.setblocking(False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(waker.fileno())
+    kernel, questions, leftovers = 0, None, []
+    try:
+        while True:
+            for ready in wait([line, woken, *([questions] if questions else [])]):
+                if ready is woken:
+                    woken.recv(4096)
+                    kernel = _collect(kernel, line)
+                elif ready is questions:
+                    questions = _answer(questions, line)
+                elif (message := line.recv()) is not None:
+                    *settled, new, wanted, only, leftovers = message
+                    _hold(new, wanted, only)
+                    questions, theirs = socket.socketpair()
+                    kernel = _fork(_be_kernel, *settled, theirs, without=[line, questions])
+                    theirs.close()
+                elif kernel:
+                    os.killpg(kernel, signal.SIGKILL)
+    except (EOFError, OSError):  # the process that asks is gone
+        if kernel:
+            os.killpg(kernel, signal.SIGKILL)
+        for folder in leftovers:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _hold(new: Mapping[Any, Any], wanted: list[Any], only: bool) -> None:
+    """Hold these prices and no others, in whatever is forked from now on."""
+    from backgrid.data import hold, pins
+
+    held = {**pins()[0], **new}
+    hold({key: held[key] for key in wanted}, only)
+
+
+def _collect(kernel: int, line: Connection) -> int:
+    """Let go the processes that have ended; where the kernel is among them, say how it ended."""
+    with contextlib.suppress(ChildProcessError):
+        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            if ended[0] == kernel:
+                kernel = 0
+                line.send(os.waitstatus_to_exitcode(ended[1]))
+    return kernel
+
+
+def _answer(questions: socket.socket, line: Connection) -> socket.socket | None:
+    """Fork a fresh process for a kernel that asks for one; None where the kernel is gone."""
+    try:
+        asked, files, _, _ = socket.recv_fds(questions, 1, 3)
+    except ConnectionError:
+        asked, files = b"", []
+    if not asked:
+        questions.close()
+        return None
+    _fork(_be_fresh, *files, without=[line, questions])
+    for file in files:
+        os.close(file)
+    return questions
+
+
+def _fork(work: Callable[..., Any], *arguments: Any, without: list[Any]) -> int:
+    """A copy of this process in a group of its own that does the work and nothing else; its id."""
+    child = os.fork()
+    if child:
+        with contextlib.suppress(OSError):  # whoever is first
+            os.setpgid(child, child)
+        return child
+    code = 1
+    try:
+        with contextlib.suppress(OSError):
+            os.setpgid(0, 0)
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for end in without:
+            end.close()
+        importlib.invalidate_caches()
+        random.seed()
+        sys.modules["numpy"].random.seed()
+        work(*arguments)
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 0
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+
+def _be_kernel(folder: str, environment: dict[str, str], connection_file: str, questions: socket.socket) -> None:
+    from ipykernel.kernelapp import launch_new_instance
+
+    from backgrid import lookahead
+
+    def fork_afresh(*files: int) -> None:
+        socket.send_fds(questions, [b"?"], files)
+
+    lookahead.fork_afresh = fork_afresh
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    # a kernel ends when its parent does
+    launch_new_instance(argv=["-f", connection_file, f"--IPKernelApp.parent_handle={os.getppid()}"])
+
+
+def _be_fresh(sent: int, answers: int, said: int) -> None:
+    """Answer what a kernel asks, as `lookahead.BOOT` does; end where it does not wait any more."""
+    from backgrid import lookahead
+
+    def end_with_kernel(line: int) -> None:
+        os.read(line, 1)
+        os.killpg(0, signal.SIGKILL)
+
+    threading.Thread(target=end_with_kernel, args=[os.dup(answers)], daemon=True).start()
+    for place, file in enumerate((sent, answers, said)):
+        os.dup2(file, place)
+        os.close(file)
+    lookahead.settle(*pickle.load(sys.stdin.buffer))
+    lookahead.answer_afresh()
 
 
 if __name__ == "__main__":
-    _stand_by()
+    _stand_by(Connection(int(sys.argv[1])))

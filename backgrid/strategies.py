@@ -342,6 +342,16 @@ def register_strategy(function: Callable) -> Callable:
 
     `run_backtest` then takes the name. Requests, and so reports, name the built-in ones only.
 
+    Parameters
+    ----------
+    function : function
+        Of the prices, and of keyword parameters with defaults.
+
+    Returns
+    -------
+    function
+        The same one.
+
     Raises
     ------
     ParameterError
@@ -418,6 +428,18 @@ def check_axis(function: Callable, name: str, values: list[Any]) -> None:
 
 def select_params(strategy: str, **offered: Any) -> dict[str, Any]:
     """The parameters of a registered strategy that were given; None stands for its own default.
+
+    Parameters
+    ----------
+    strategy : str
+        A registered name.
+    **offered
+        Values by parameter, None where none was given.
+
+    Returns
+    -------
+    dict
+        Those that are not None.
 
     Raises
     ------

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from backgrid.errors import ParameterError, did_you_mean, shown
 
+NAME = re.compile(r"[A-Za-z0-9_-]{1,80}")  # of a template
 NOUNS = {
     "str": "text",
     "int": "a whole number",
@@ -70,6 +71,8 @@ def list_templates() -> dict[str, Path]:
 def find_template(template: str | Path) -> Path:
     """Path of a template given by name, or by a path ending in .ipynb.
 
+    A name is looked up in the template folders, and in the working folder before those of the package.
+
     Raises
     ------
     ParameterError
@@ -79,8 +82,9 @@ def find_template(template: str | Path) -> Path:
         if not _is_file(Path(template)):
             raise ParameterError(f"there is no template {shown(str(template))}")
         return Path(template)
-    if re.fullmatch(r"[A-Za-z0-9_-]{1,80}", str(template)):
-        for folder in template_folders():
+    if NAME.fullmatch(str(template)):
+        own, *shipped = template_folders()
+        for folder in (own, Path(), *shipped):
             if _is_file(folder / f"{template}.ipynb"):
                 return folder / f"{template}.ipynb"
     raise ParameterError(f"unknown template {shown(str(template))}{did_you_mean(str(template)[:80], list_templates())}")

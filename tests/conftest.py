@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, settings
 
+from backgrid import standby
 from backgrid.data import fetch_ohlcv
 
 settings.register_profile(
@@ -27,6 +28,12 @@ def own_folders(tmp_path_factory):
         patch.setenv("BACKGRID_LEDGER", "off")
         patch.delenv("BACKGRID_SOURCE", raising=False)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def warm_kernels():
+    """The first report starts a process from which the kernels of all others are forked: a second each, not five."""
+    standby.keep()
 
 
 @pytest.fixture(scope="session")

@@ -358,8 +358,10 @@ def test_entry_that_vanishes_while_others_are_counted_is_no_error(folder, downlo
 
 def test_damaged_entry_that_another_process_has_moved_is_no_error(folder, download, raw, monkeypatch):
     entry = damage(download, folder, lambda content: content[:100])
-    folder_of = cache._folder
-    monkeypatch.setattr(cache, "_folder", lambda name: [name == "quarantine" and entry.unlink(), folder_of(name)][1])
+    folder_of = cache.cache_folder
+    monkeypatch.setattr(
+        cache, "cache_folder", lambda name: [name == "quarantine" and entry.unlink(), folder_of(name)][1]
+    )
     assert_intact(cached(download), raw)
     assert len(download.calls) == 2 and entries(folder) == [entry] and entries(folder, "quarantine") == []
 
@@ -464,8 +466,8 @@ def test_snapshot_is_named_by_its_content_and_written_once(folder, raw):
     assert kept == hash_bars(raw)
     (path,) = entries(folder, "snapshots")
     assert path.name == f"{kept}.parquet"
-    os.utime(path, (1000.0, 1000.0))
-    assert cache.keep_snapshot(raw.copy()) == kept and path.stat().st_mtime == 1000.0
+    written = path.stat().st_ino, path.read_bytes()
+    assert cache.keep_snapshot(raw.copy()) == kept and (path.stat().st_ino, path.read_bytes()) == written
     pd.testing.assert_frame_equal(cache.load_snapshot(kept)[0], raw, check_exact=True, check_freq=False)
 
 
@@ -529,3 +531,197 @@ def test_unknown_or_hostile_snapshot_is_refused_and_touches_nothing(folder, tmp_
     before = sorted(tmp_path.rglob("*"))
     assert_refused(snapshot.format(tmp=tmp_path))
     assert sorted(tmp_path.rglob("*")) == before
+
+
+# ---- a changed history -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def asked_again(download, clock):
+    """`asked_again(raw)`: what the open range says when, two hours later, the source gives these bars."""
+
+    def ask(raw, symbol="AAPL", span=(None, None), interval="1d"):
+        download.raw = raw
+        clock.now += 2 * HOUR
+        got, notes = cached(download, symbol, span, interval)
+        pd.testing.assert_frame_equal(got, raw, check_exact=True, check_freq=False)
+        assert notes[: len(NOTES)] == NOTES
+        return notes[len(NOTES) :]
+
+    return ask
+
+
+def revised(raw, at=2, factor=1.01):
+    other = raw.copy()
+    other.iloc[at, other.columns.get_loc("High")] *= factor
+    return other
+
+
+def note_on(raw, other, what="1 bar changed"):
+    """How the note on these two begins and ends."""
+    old, new = hash_bars(raw)[:12], hash_bars(other)[:12]
+    return re.compile(rf"{what} since snapshot {old}: .*\(backgrid data diff {old} {new}\)")
+
+
+def test_changed_bar_is_noted_and_only_the_new_bars_are_handed_out(asked_again, raw):
+    assert asked_again(raw) == []
+    (note,) = asked_again(revised(raw))
+    assert note_on(raw, revised(raw)).fullmatch(note)
+    assert "first 2023-01-04 High 102 -> 103.02, by at most 1 %" in note
+
+
+def test_both_snapshots_of_the_note_can_be_read(asked_again, raw):
+    asked_again(raw)
+    asked_again(revised(raw))
+    assert cache.load_snapshot(hash_bars(raw))[0].equals(raw)
+    assert cache.load_snapshot(hash_bars(revised(raw)))[0].equals(revised(raw))
+
+
+def test_old_bars_whose_snapshot_was_removed_are_kept_again(asked_again, raw, folder):
+    asked_again(raw)
+    shutil.rmtree(folder / "snapshots")
+    asked_again(revised(raw))
+    assert cache.load_snapshot(hash_bars(raw))[0].equals(raw)
+
+
+def test_note_stays_while_the_bars_do(asked_again, download, raw, folder):
+    """From the entry, after a refresh, and after an eviction: the page on these bars is the same."""
+    asked_again(raw)
+    notes = asked_again(revised(raw))
+    assert cached(download, span=(None, None))[1] == [*NOTES, *notes]
+    assert asked_again(revised(raw)) == notes
+    shutil.rmtree(folder / "prices")
+    assert asked_again(revised(raw)) == notes
+
+
+def test_new_bars_at_the_end_are_no_change(asked_again, raw):
+    assert asked_again(raw.iloc[:5]) == []
+    assert asked_again(raw) == []
+
+
+def test_last_bar_that_had_no_prices_yet_is_no_change(asked_again, raw):
+    unfinished = raw.copy()
+    unfinished.iloc[-1, :4] = np.nan
+    assert asked_again(unfinished) == []
+    assert asked_again(raw) == []
+
+
+def test_history_that_turns_back_is_noted_too(asked_again, raw):
+    asked_again(raw)
+    asked_again(revised(raw))
+    (note,) = asked_again(raw)
+    assert note_on(revised(raw), raw).fullmatch(note)
+
+
+def test_bar_that_is_gone_or_new_within_the_range_is_noted(asked_again, raw):
+    less = raw.drop(index=raw.index[3])
+    asked_again(raw)
+    (gone,) = asked_again(less)
+    (added,) = asked_again(raw)
+    assert note_on(raw, less, "1 bar gone").fullmatch(gone) and "2023-01-05" in gone
+    assert note_on(less, raw, "1 bar added").fullmatch(added) and "2023-01-05" in added
+
+
+def test_another_range_that_overlaps_is_compared_where_it_does(asked_again, raw):
+    assert asked_again(raw.iloc[:5], span=RANGE) == []
+    assert asked_again(raw.iloc[3:], span=YEAR) == []
+    (note,) = asked_again(revised(raw), span=(None, None))
+    assert note_on(raw.iloc[:5], revised(raw)).fullmatch(note)  # the bar at place 2, which only the first one has
+
+
+def test_bar_is_compared_with_where_it_was_seen_last(asked_again, raw):
+    """The older range still holds the old number; the newer one was told of it already."""
+    asked_again(raw, span=RANGE)
+    assert len(asked_again(revised(raw), span=YEAR)) == 1
+    assert asked_again(revised(raw).iloc[1:], span=(None, None)) == []
+
+
+def test_own_range_comes_before_others(asked_again, raw):
+    """What this request gave before is what its reader has seen."""
+    asked_again(raw)
+    asked_again(revised(raw), span=YEAR)
+    (note,) = asked_again(revised(raw))
+    assert note_on(raw, revised(raw)).fullmatch(note)
+
+
+@pytest.mark.parametrize("lost", ["evicted", "damaged"])
+def test_history_that_changed_while_the_entry_was_lost_is_noted(asked_again, raw, folder, lost):
+    asked_again(raw)
+    (entry,) = entries(folder)
+    if lost == "evicted":
+        entry.unlink()
+    else:
+        entry.write_bytes(entry.read_bytes()[:-40])
+    (note,) = asked_again(revised(raw))
+    assert note_on(raw, revised(raw)).fullmatch(note)
+
+
+def test_damaged_snapshot_is_not_compared_with(asked_again, raw, folder):
+    asked_again(raw)
+    shutil.rmtree(folder / "prices")
+    (path,) = entries(folder, "snapshots")
+    content = bytearray(path.read_bytes())
+    content[200:260] = bytes(60)
+    path.write_bytes(content)
+    assert asked_again(revised(raw)) == []
+    assert len(entries(folder, "quarantine")) == 1
+
+
+@pytest.mark.parametrize(("symbol", "interval"), [("MSFT", "1d"), ("AAPL", "1h"), ("AAP", "1d")])
+def test_bars_of_another_symbol_or_interval_are_no_history(asked_again, raw, symbol, interval):
+    asked_again(raw)
+    assert asked_again(revised(raw), symbol=symbol, interval=interval) == []
+
+
+def test_bars_that_were_not_downloaded_are_no_history(asked_again, raw):
+    """A file of the reader's own under the same symbol."""
+    cache.keep_snapshot(revised(raw), "AAPL", "1d")
+    assert asked_again(raw) == []
+
+
+def test_weeks_of_another_range_are_no_history(asked_again, raw):
+    """A range cuts its first and last week; those of the same range can be compared."""
+    asked_again(raw, interval="1wk")
+    assert asked_again(revised(raw), interval="1wk", span=YEAR) == []
+    assert len(asked_again(revised(raw), interval="1wk")) == 1
+
+
+def test_note_reaches_the_prices(server, bars, clock):
+    first = fetch_ohlcv("AAPL", source="yahoo")
+    closes = np.arange(100.0, 110.0)
+    closes[3] = 103.5
+    server.serve("AAPL", bars(closes).assign(Volume=1000.0), dividends={"2023-01-05": 0.5})
+    clock.now += 2 * HOUR
+    prices = fetch_ohlcv("AAPL", source="yahoo")
+    (note,) = [note for note in prices.attrs["notes"] if "since snapshot" in note]
+    assert first.attrs["snapshot"][:12] in note and prices.attrs["snapshot"][:12] in note
+
+
+def test_bars_that_validation_refuses_are_compared_with_nothing(asked_again, raw):
+    asked_again(raw)
+    assert asked_again(raw.iloc[::-1]) == []
+    assert asked_again(raw.iloc[[0, 0, 1]]) == []
+    assert asked_again(raw.iloc[:0]) == []
+    (note,) = asked_again(revised(raw))  # with what came before them
+    assert note_on(raw, revised(raw)).fullmatch(note)
+
+
+def test_snapshot_that_is_asked_for_again_is_young_again(folder, raw):
+    cache.keep_snapshot(raw)
+    (path,) = entries(folder, "snapshots")
+    os.utime(path, (1000.0, 1000.0))
+    cache.keep_snapshot(raw)
+    assert path.stat().st_mtime > 1000.0
+
+
+def test_file_that_cannot_be_read_for_another_reason_is_not_moved_aside(folder, download, monkeypatch):
+    """Too many open files say nothing about what it holds."""
+    cached(download)
+
+    def read_bytes(path):
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    with pytest.raises(errors.BackgridError, match="cannot read .*AAPL_1d_.*Too many open files.*Try again"):
+        cached(download)
+    assert len(entries(folder)) == 1 and entries(folder, "quarantine") == []

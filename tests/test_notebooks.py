@@ -31,6 +31,16 @@ def test_notebooks_are_templates_and_numbered_tutorials_only():
     assert sorted(NOTEBOOKS.glob("*.ipynb")) == sorted([*TEMPLATES, *TUTORIALS])
 
 
+def test_index_leads_to_every_other_notebook_under_its_name():
+    """`make lab` opens it."""
+    text = "\n".join(cell.source for cell in read(NOTEBOOKS / "00_index.ipynb").cells)
+    links = re.findall(r"\[([^]]+)\]\(([^)]+)\): \w+", text)
+    assert all(name == target for name, target in links) and len(set(links)) == len(links)
+    assert {path.name for path in [*TEMPLATES, *TUTORIALS]} - {"00_index.ipynb"} <= {name for name, _ in links}
+    makefile = (NOTEBOOKS.parent / "Makefile").read_text(encoding="utf-8")
+    assert "jupyterlab $(ARGS) notebooks/00_index.ipynb" in makefile
+
+
 # ---- every notebook --------------------------------------------------------------------------------------------------
 
 

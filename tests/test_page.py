@@ -446,6 +446,26 @@ def test_months_and_years_compound_the_returns_of_their_bars(name):
             assert cell == ("" if growth is None else f"{(growth - 1) * 100:.1f}".replace("-0.0", "0.0"))
 
 
+def test_years_long_past_are_folded_and_all_there():
+    """1950 to 2023 by month: the last 40 years stand open."""
+    prices = course(100.0 + np.arange(12.0 * 74), pd.date_range("1950-01-31", periods=12 * 74, freq="ME"))
+    body = parsed(page.monthly_returns(run_backtest(prices, "buy_and_hold")))
+    recent, earlier = body.iter("table")
+    assert [row[0].text for row in recent.find("tbody")] == [str(year) for year in range(1984, 2024)]
+    assert [row[0].text for row in earlier.find("tbody")] == [str(year) for year in range(1950, 1984)]
+    assert body.find("details/summary").text == "Earlier: 1950 to 1983"
+    assert earlier in list(body.find("details").iter())
+
+
+@pytest.mark.parametrize(("n_rows", "shown"), [(1000, 1000), (1001, 1001), (5000, 1001)])
+def test_table_of_very_many_rows_shows_the_first_and_last_and_counts_the_rest(n_rows, shown):
+    body = parsed(page.html_table(("fold", "number"), [(row, -row) for row in range(n_rows)])).find(".//tbody")
+    assert len(body) == shown
+    assert (body[0][0].text, body[499][0].text, body[-1][0].text) == ("0", "499", str(n_rows - 1))
+    said = [row[0].text for row in body if len(row) == 1]
+    assert said == ([f"{n_rows - 1000:,} more rows, not shown"] if n_rows > 1000 else [])
+
+
 def test_heat_is_deepest_at_the_largest_month_and_its_colour_is_the_sign():
     _, result = run("daily")
     cells = [cell for cell in parsed(page.monthly_returns(result)).iter("td") if cell.get("style")]

@@ -12,11 +12,11 @@ import plain
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_page import HOSTILE, course, every_run, minutes, percent, run
+from test_page import HOSTILE, PIECES, course, every_run, minutes, percent, run
 from test_portfolio_page import PORTFOLIOS, portfolio, two
 
 from backgrid import plot
-from backgrid.bars import drawn_bars
+from backgrid.bars import bar_text, drawn_bars
 from backgrid.engine import run_backtest
 from backgrid.portfolio import run_portfolio
 from backgrid.portfolio_page import traded
@@ -215,6 +215,196 @@ def test_down_sampling_keeps_the_extremes_of_every_stretch():
     for start in range(0, 10_000, 10):
         stretch = values[start : start + 10]
         assert {start + stretch.argmin(), start + stretch.argmax()} <= drawn
+
+
+def drawn_line(chart, axes, color):
+    """Values of a line as they can be read from the drawing itself, NaN where it is broken.
+
+    Of the paths in this colour the one with most points; places are back in the units of the axes.
+    """
+    svg = ElementTree.fromstring(chart.svg())
+    height = float(svg.get("viewBox").split()[3])
+    found = [
+        path.get("d") for path in svg.iter() if path.tag[-5:] == "}path" and f"stroke: {color}" in path.get("style", "")
+    ]
+    points, box = [], axes.get_position()
+    for commands in sorted(found, key=len, reverse=True):
+        points = [(kind, float(x), float(y)) for kind, x, y in re.findall(r"([ML]) (\S+) (\S+)", commands)]
+        top, bottom = (1.0 - box.y1) * height, (1.0 - box.y0) * height
+        if all(top - 0.1 <= y <= bottom + 0.1 for _, _, y in points):
+            break
+    scale = chart.dpi / 72.0
+    values = axes.transData.inverted().transform([(x * scale, (height - y) * scale) for _, x, y in points])[:, 1]
+    breaks = [place for place, (kind, _, _) in enumerate(points) if kind == "M" and place]
+    return np.insert(values, breaks, np.nan)
+
+
+def spread(values):
+    return [float(np.nanmin(values)), float(np.nanmax(values))]
+
+
+@pytest.mark.parametrize("name", ["daily", "hourly", "long_series"])
+def test_lowest_and_highest_of_a_drawing_are_those_of_the_data(name):
+    """Read from the paths of the SVG, whose two decimals are half a hundredth of a point at most."""
+    prices, result = run(name)
+    chart = result.plot()
+    for axes, color, values in (
+        (chart.axes[0], "var(--accent, #1f6feb)", result.equity),
+        (chart.axes[0], "var(--neutral, #6b747e)", result.benchmark),
+        (chart.axes[2], "var(--loss, #c2410c)", result.equity / result.equity.cummax() - 1.0),
+    ):
+        drawn = drawn_line(chart, axes, color)
+        assert spread(drawn) == pytest.approx(spread(values), rel=1e-4, abs=1e-4)
+        assert [drawn[0], drawn[-1]] == pytest.approx([values.iloc[0], values.iloc[-1]], rel=1e-4, abs=1e-4)
+    chart = plot.signals_chart(prices["Close"], result.trades)
+    assert spread(drawn_line(chart, chart.axes[0], "var(--neutral, #6b747e)")) == pytest.approx(
+        spread(prices["Close"]), rel=1e-4
+    )
+
+
+def test_line_of_a_long_series_stays_broken_where_it_has_no_values():
+    """100,000 bars of which the ninth tenth does not vary: the ratio has two parts, and each ends where it did."""
+    index = pd.date_range("2020-01-01", periods=100_000, freq="min")
+    returns = pd.Series(np.random.default_rng(1).normal(0.0, 1e-4, index.size), index)
+    returns.iloc[80_000:90_000] = 0.0
+    line = plot.rolling_chart(returns, 252 * 390, window=100).axes[0].lines[-1]
+    known = np.isfinite(line.get_ydata())
+    places = line.get_xdata()[known]
+    (gap,) = np.flatnonzero(np.diff(places) > 1000)
+    assert 79_900 <= places[gap] <= 80_100 and 89_900 <= places[gap + 1] <= 90_100
+    assert not known[(line.get_xdata() > places[gap]) & (line.get_xdata() < places[gap + 1])].any()
+
+
+def test_line_of_a_short_series_has_every_bar():
+    _, result = run("daily")
+    assert result.plot().axes[0].lines[1].get_ydata().tolist() == result.equity.tolist()
+
+
+def test_dots_of_many_trades_are_counted_and_include_the_longest():
+    _, result = run("long_series")
+    closed = result.trades[result.trades["exit_reason"] != "open"]
+    chart = draw("trades", "long_series")
+    dots = np.asarray(chart.axes[1].collections[0].get_offsets())
+    assert len(dots) <= 1504 < len(closed)
+    assert spread(dots[:, 0]) == spread(closed["bars_held"]) and spread(dots[:, 1]) == spread(closed["trade_return"])
+    assert said(chart).endswith(f"{len(dots):,} of them have a dot, the extremes included.")
+
+
+def test_million_bars_make_a_small_page():
+    """All charts and tables but the summary, whose size does not depend on the bars."""
+    prices = minutes(1_000_000)
+    result = run_backtest(prices, fees=0.00001)
+    drawings = [make(prices, result).svg() for make in CHARTS.values()]
+    tables = [make(prices, result) for name, make in PIECES.items() if name not in ("summary", "stress")]
+    assert len(result.trades) > 10_000
+    assert sum(len(part.encode()) for part in (*drawings, *tables)) < 1_500_000
+
+
+def test_very_many_folds_are_lines_with_their_extremes():
+    """20,000 folds of five bars: lines in place of bars, a drawing that stays small, and words that say so."""
+    rng, starts = np.random.default_rng(2), np.arange(0, 100_000, 5)
+    index = pd.date_range("2020-01-01", periods=100_000, freq="min")
+    inside, outside = rng.normal(1.0, 1.0, starts.size), rng.normal(0.0, 1.0, starts.size)
+    chart = plot.samples_chart(inside, outside, starts, index)
+    dark, blue = chart.axes[0].lines[:2]
+    assert spread(dark.get_ydata()) == spread(inside) and spread(blue.get_ydata()) == spread(outside)
+    assert chart.caption.startswith("The dark line is the Sharpe of what was chosen") and "blue line" in chart.alt
+    chosen = pd.DataFrame(
+        {"window": rng.integers(5, 200, starts.size), "rule": rng.choice(["up", "down"], starts.size)}
+    )
+    steps = plot.choices_chart(chosen, starts, index)
+    assert spread(steps.axes[0].lines[0].get_ydata()) == spread(chosen["window"])
+    assert len(chart.svg()) < 250_000 and len(steps.svg()) < 250_000
+
+
+def test_profile_of_very_many_values_keeps_the_extremes():
+    values = pd.Series(np.random.default_rng(4).normal(size=50_000), pd.RangeIndex(50_000, name="window"))
+    chart = plot.profile_chart(values, winner=int(values.argmax()))
+    assert spread(chart.axes[0].lines[0].get_ydata()) == spread(values)
+    assert len(chart.svg()) < 100_000
+
+
+# ---- what is read out ------------------------------------------------------------------------------------------------
+
+
+def readings(chart):
+    """What the script of a page reads from a drawing: a table of times, bars and numbers."""
+    svg = ElementTree.fromstring(chart.svg())
+    lists = {key: svg.get(f"data-{key}").split() for key in ("bars", "times", "account", "benchmark", "drawdown")}
+    table = pd.DataFrame({key: np.array(values, dtype=float) for key, values in lists.items()})
+    table["bars"] = table["bars"].cumsum()
+    seconds = table["times"].where(table.index == 0, table["times"] * int(svg.get("data-unit"))).cumsum()
+    table["times"] = pd.to_datetime(seconds, unit="s")
+    return table, svg
+
+
+@pytest.mark.parametrize("name", ["daily", "hourly", "minutes", "two_bars", "ruined"])
+def test_every_bar_of_a_short_run_is_read_out_as_it_was(name):
+    prices, result = run(name)
+    if len(prices) > plot.MOST_READ:
+        result = run_backtest(prices.iloc[: plot.MOST_READ])
+    table, svg = readings(result.plot())
+    index = result.equity.index
+    digits = int(svg.get("data-digits"))
+    assert table["bars"].tolist() == list(range(len(index)))
+    assert [str(time)[:digits] for time in table["times"]] == [bar_text(index, bar) for bar in range(len(index))]
+    assert table["account"].to_numpy() == pytest.approx(result.equity.to_numpy(), abs=0.5, rel=1e-5)
+    assert table["benchmark"].to_numpy() == pytest.approx(result.benchmark.to_numpy(), abs=0.5, rel=1e-5)
+    drawdown = result.equity / result.equity.cummax() - 1.0
+    assert (table["drawdown"] / 1000.0).to_numpy() == pytest.approx(drawdown.to_numpy(), abs=0.00051)
+
+
+def test_clock_that_is_put_back_is_read_out_as_it_was():
+    """New York, 2023-11-05: 01:00 stands twice."""
+    index = pd.date_range("2023-11-05 00:00", periods=4, freq="h", tz="America/New_York")
+    line = pd.Series([100.0, 101.0, 102.0, 103.0], index)
+    table, _ = readings(plot.equity_chart(line, line, line * 0.0))
+    assert [f"{time:%H:%M}" for time in table["times"]] == ["00:00", "01:00", "01:00", "02:00"]
+
+
+def test_of_a_long_run_the_extremes_are_read_out():
+    _, result = run("long_series")
+    table, svg = readings(result.plot())
+    bars = table["bars"].to_numpy(dtype=int)
+    drawdown = result.equity / result.equity.cummax() - 1.0
+    for line in (result.equity, result.benchmark, drawdown):
+        assert {int(line.to_numpy().argmin()), int(line.to_numpy().argmax())} <= set(bars)
+    assert len(bars) <= plot.MOST_READ + 6 and (bars[0], bars[-1]) == (0, len(result.equity) - 1)
+    assert [f"{time:%Y-%m-%d %H:%M}" for time in table["times"][:9]] == [
+        bar_text(result.equity.index, bar) for bar in bars[:9]
+    ]
+    assert sum(map(len, svg.attrib.values())) < 60_000
+
+
+def test_readings_know_where_the_account_is_drawn():
+    """The frame and the scale lead from a bar and its account to the point that the line has there."""
+    _, result = run("daily")
+    _, svg = readings(result.plot())
+    left, right, *_, end = map(float, svg.get("data-frame").split())
+    low, high, floor, ceiling = map(float, svg.get("data-scale").split())
+    x = left + (right - left) * np.arange(len(result.equity)) / end
+    y = floor + (ceiling - floor) * np.log(result.equity / low) / np.log(high / low)
+    commands = [path.get("d") for path in svg.iter() if "stroke: var(--accent" in path.get("style", "")]
+    points = re.findall(r"[ML] (\S+) (\S+)", max(commands, key=len))
+    assert np.array(points, dtype=float) == pytest.approx(np.column_stack([x, y]), abs=0.01)
+
+
+def test_folds_are_read_out_where_they_were_drawn_anew():
+    """folds_chart makes the figure higher after equity_chart has drawn it."""
+    line = pd.Series(np.linspace(100.0, 200.0, 60), pd.bdate_range("2023-01-02", periods=60))
+    chosen = pd.DataFrame({"window": [1, 2]})
+    plain_frame, high_frame = (
+        readings(chart)[1].get("data-frame").split()
+        for chart in (
+            plot.equity_chart(line, line, line * 0.0),
+            plot.folds_chart(line, line, line * 0.0, np.array([0, 30]), chosen),
+        )
+    )
+    assert plain_frame[:2] == high_frame[:2] and float(high_frame[2]) == pytest.approx(0.44 * 72.0, abs=0.01)
+
+
+def test_other_charts_are_not_read_out():
+    assert "data-" not in drawing("rolling", "daily")[1]
 
 
 # ---- what captions and alternative texts say -------------------------------------------------------------------------

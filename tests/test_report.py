@@ -349,12 +349,26 @@ def test_full_disk_leaves_the_earlier_report_and_nothing_else(no_run, template, 
     assert list((tmp_path / "out").iterdir()) == [good.path]
 
 
-def test_files_arrive_whole_and_the_page_last(no_run, template, tmp_path, monkeypatch):
-    """Whoever sees a page may rely on the rest of its folder."""
-    arrived, replace = [], os.replace
+def test_new_folder_arrives_whole_and_its_seal_is_replaced_last(no_run, template, tmp_path, monkeypatch):
+    """Whoever sees a folder may rely on what its provenance.json says of the rest."""
+    renamed, arrived, rename, replace = [], [], os.rename, os.replace
+    monkeypatch.setattr(os, "rename", lambda source, target: renamed.append(target.name) or rename(source, target))
     monkeypatch.setattr(os, "replace", lambda source, target: arrived.append(target.name) or replace(source, target))
-    run_report(template(), out=tmp_path / "out")
-    assert sorted(arrived) == FILES and arrived[-1] == "report.html"
+    own = template()
+    report = run_report(own, out=tmp_path / "out")
+    assert renamed == [report.path.name] and not arrived
+    assert sorted(path.name for path in report.path.iterdir()) == FILES
+    run_report(own, out=tmp_path / "out")
+    assert sorted(arrived) == FILES and arrived[-1] == "provenance.json" and len(renamed) == 1
+
+
+def test_provenance_names_the_content_of_every_file_that_is_reproduced(no_run, template, tmp_path):
+    report = run_report(template(), out=tmp_path / "out")
+    noted = json.loads((report.path / "provenance.json").read_text())["files"]
+    assert noted == {
+        name: hashlib.sha256((report.path / name).read_bytes()).hexdigest()
+        for name in ("report.html", "report.ipynb", "result.json")
+    }
 
 
 def test_out_that_is_a_file_is_refused(no_run, template, tmp_path):

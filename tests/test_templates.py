@@ -66,6 +66,18 @@ def test_own_template_wins_over_the_one_of_the_package(tmp_path, monkeypatch):
     assert list_templates()["report_backtest"].resolve() == own
 
 
+def test_notebook_beside_the_reader_is_found_where_there_is_no_folder_of_them(tmp_path, monkeypatch):
+    """After the folder of notebooks, and before those of the package."""
+    monkeypatch.chdir(tmp_path)
+    here = tmp_path / "report_backtest.ipynb"
+    here.write_text("{}")
+    assert find_template("report_backtest").resolve() == here
+    own = tmp_path / "notebooks" / "report_backtest.ipynb"
+    own.parent.mkdir()
+    own.write_text("{}")
+    assert find_template("report_backtest").resolve() == own
+
+
 def test_installed_package_brings_its_templates_along(monkeypatch, tmp_path):
     """A wheel holds them in backgrid/notebooks, a checkout beside backgrid/."""
     monkeypatch.setattr("backgrid.templates.__file__", str(tmp_path / "backgrid" / "templates.py"))

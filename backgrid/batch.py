@@ -1,0 +1,361 @@
+"""Batches: a table of parameters becomes a folder of reports and one index.
+
+Each worker is a process that stays warm, with a process on standby from which it forks a clean kernel for each report.
+A report that fails, a kernel that dies, and a worker that is killed cost their own row and no other.
+"""
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import html
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import traceback
+from collections.abc import Iterator, Mapping
+from multiprocessing.connection import Connection, Pipe, wait
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import pandas as pd
+from tqdm import tqdm
+
+from backgrid import standby
+from backgrid.batch_page import Run, index_page, index_rows, index_table
+from backgrid.batch_table import Job, read_jobs
+from backgrid.data import pinned, pins
+from backgrid.errors import BackgridError, ParameterError, ReportError, shown
+from backgrid.report import check_timeout, folder_of, is_finished, load_tools, make_report, plan_report
+from backgrid.result import VERDICTS_TYPE, BacktestResult
+from backgrid.search import n_threads
+
+CELL_TIMEOUT = 3600.0  # [seconds]
+MOST_PRICES = 64  # requests whose prices a worker keeps
+MOST_BARS = 5_000  # of an equity line for the index; longer ones are taken by day
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # of a terminal
+ADDRESSES = re.compile(r"\S*ipykernel_\d+[/\\]\d+\.py|\b0x[0-9a-f]{6,}\b")  # what differs from run to run
+
+Outcome = dict[str, Any]  # the fields of a Run that are not in the table
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class BatchResult:
+    """What a batch gives back.
+
+    Attributes
+    ----------
+    path : Path
+        The folder of reports, with index.html, index.json and index.csv.
+    runs : tuple of Run
+        One a row of the table, in its order.
+    """
+
+    path: Path
+    runs: tuple[Run, ...]
+
+    @property
+    def index(self) -> Path:
+        """index.html."""
+        return self.path / "index.html"
+
+    @property
+    def failed(self) -> tuple[Run, ...]:
+        """The runs that failed, each with its error."""
+        return tuple(run for run in self.runs if run.error)
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One line a run: its parameters, metrics and error."""
+        return index_table(self.runs)
+
+    def __repr__(self) -> str:
+        return f"<BatchResult {self._headline()}>"
+
+    def _headline(self) -> str:
+        return f"{len(self.runs):,} reports, {len(self.failed):,} failed: {self.index}"
+
+    def _repr_html_(self) -> str:
+        table = self.table.to_html(max_rows=10, float_format="{:.4g}".format, na_rep="", notebook=True)
+        return f"<p>{html.escape(self._headline())}</p>{table}"
+
+
+def run_batch(
+    table: Any,
+    *,
+    out: str | Path | None = None,
+    workers: int | None = None,
+    executor: concurrent.futures.Executor | None = None,
+    resume: bool = True,
+    cell_timeout: float | None = CELL_TIMEOUT,
+) -> BatchResult:
+    """Make a report of each row of a table, and one index of all.
+
+    Parameters
+    ----------
+    table : DataFrame, list of dicts, dict, or path
+        One row a report: values by parameter, and `template` where it is not report_backtest. A dict of lists is a
+        grid: all combinations. A path ends in .csv, .yml, .yaml or .json.
+    out : path, optional
+        Folder to write to, BACKGRID_REPORTS if not given: the folders that `run_report` writes, and index.html,
+        index.json and index.csv.
+    workers : int, optional
+        Processes that make reports; one a core if not given.
+    executor : concurrent.futures.Executor, optional
+        Where reports are made instead, such as a Dask client's; its workers must see the same folders.
+    resume : bool, default True
+        Leave reports as they are that were made before from the same request, prices and code.
+    cell_timeout : float, optional
+        Longest that a cell may run; None for no limit. [seconds]
+
+    Returns
+    -------
+    BatchResult
+        Rows whose report failed have an `error`; it does not raise for them.
+
+    Raises
+    ------
+    ParameterError
+        For a table that cannot be read, or names what there is not; before any report is made.
+    ReportError
+        Where the index cannot be written.
+    """
+    check_timeout(cell_timeout)
+    if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
+        raise ParameterError(f"workers must be a whole number of at least 1, got {shown(workers)}")
+    if executor is not None and not isinstance(executor, concurrent.futures.Executor):
+        raise ParameterError(f"executor must be a concurrent.futures.Executor, got {shown(executor)}")
+    jobs, folder = read_jobs(table), folder_of(out)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ReportError(f"cannot write {folder}: {error}. Free space, or give another folder.") from error
+    places = _places(jobs)
+    terms = (folder.resolve(), resume, cell_timeout)
+    todo = [(rows[0], jobs[rows[0]], *terms) for rows in places.values()]
+    made = _by_executor(todo, executor) if executor else _by_workers(todo, min(workers or n_threads(), len(todo)))
+    outcomes: dict[int, Outcome] = {}
+    with _progress(len(todo)) as tell:
+        for row, outcome in made:
+            outcomes[row] = outcome
+            tell(jobs[row], outcome)
+    first = {row: rows[0] for rows in places.values() for row in rows}
+    runs = tuple(Run(row, *job, **outcomes[first[row]]) for row, job in enumerate(jobs))
+    _write_index(runs, folder)
+    return BatchResult(folder, runs)
+
+
+def _places(jobs: list[Job]) -> dict[str, list[int]]:
+    """Rows by what they ask for: what stands twice is made once."""
+    found: dict[str, list[int]] = {}
+    for row, job in enumerate(jobs):
+        found.setdefault(json.dumps(job, sort_keys=True, default=repr), []).append(row)
+    return found
+
+
+def _write_index(runs: tuple[Run, ...], folder: Path) -> None:
+    """index.json, index.csv and index.html, each put in its place whole."""
+    files = {
+        "index.json": json.dumps(index_rows(runs), indent=1, allow_nan=False) + "\n",
+        "index.csv": index_table(runs).to_csv(index=False, lineterminator="\n"),
+        "index.html": index_page(runs),
+    }
+    try:
+        with tempfile.TemporaryDirectory(prefix=".run-", dir=folder) as work:
+            for name, text in files.items():
+                (Path(work) / name).write_text(text, encoding="utf-8")
+            for name in files:
+                os.replace(Path(work) / name, folder / name)
+    except OSError as error:
+        raise ReportError(f"cannot write {folder}: {error}. Free space, or give another folder.") from error
+
+
+@contextlib.contextmanager
+def _progress(total: int) -> Iterator[Any]:
+    """One bar where a person looks on, else one line a report."""
+    watched = sys.stderr.isatty() or "JPY_SESSION_NAME" in os.environ
+    with tqdm(total=total, unit="report", leave=False, disable=not watched) as bar:
+
+        def tell(job: Job, outcome: Outcome) -> None:
+            bar.update()
+            error = outcome["error"]
+            said = f"failed: {error['class']}: {error['message'].splitlines()[0][:200]}" if error else outcome["folder"]
+            if watched and error:
+                bar.write(f"{job.template}: {said}", file=sys.stderr)
+            elif not watched:
+                tell.done += 1  # type: ignore[attr-defined]
+                sys.stderr.write(f"{tell.done}/{total} {said}\n")  # type: ignore[attr-defined]
+                sys.stderr.flush()
+
+        tell.done = 0  # type: ignore[attr-defined]
+        yield tell
+
+
+# ---- one report ------------------------------------------------------------------------------------------------------
+
+_prices: dict[Any, pd.DataFrame] = {}  # of this worker, by request
+
+
+def make_row(row: int, job: Job, out: Path, resume: bool, cell_timeout: float | None) -> tuple[int, Outcome]:
+    """Make the report of a row, or find it made; whatever goes wrong is its outcome."""
+    standby.keep()
+    plan = None
+    try:
+        frames, only = pins()
+        with pinned({**_prices, **frames}, only=only):
+            plan = plan_report(job.template, job.parameters)
+            if not (resume and is_finished(plan, out / plan.name)):
+                with standby.waiting() as process:
+                    make_report(plan, out, process, cell_timeout)
+        _remember(plan.frames)
+        return row, _outcome(out / plan.name)
+    except Exception as error:
+        failed = f"{plan.name}.failed" if plan else ""
+        return row, _failure(error, failed if failed and (out / failed).is_dir() else "")
+
+
+def _remember(frames: Mapping[Any, pd.DataFrame]) -> None:
+    """Keep prices for the next report of this worker."""
+    _prices.update(frames)
+    while len(_prices) > MOST_PRICES:
+        _prices.pop(next(iter(_prices)), None)
+
+
+def _outcome(folder: Path) -> Outcome:
+    """What a finished report says."""
+    found: Outcome = {"folder": folder.name, "error": None, "symbol": "", "strategy": "", "metrics": {}, "equity": None}
+    recorded = (folder / "result.json").read_text(encoding="utf-8")
+    if json.loads(recorded) is not None:
+        result = BacktestResult.from_json(recorded)
+        about = {"symbol": result.symbol, "strategy": result.title, "metrics": dict(result.metrics)}
+        found |= {**about, "equity": _by_day(result.equity)}
+    notebook = json.loads((folder / "report.ipynb").read_text(encoding="utf-8"))
+    outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", [])]
+    told = [output["data"][VERDICTS_TYPE] for output in outputs if VERDICTS_TYPE in output.get("data", {})]
+    return {**found, "verdicts": told[0] if told else []}
+
+
+def _by_day(equity: pd.Series) -> pd.Series:
+    """A line that is not long: the last values of its days where it has very many bars."""
+    return equity if len(equity) <= MOST_BARS else equity.resample("D").last().dropna()
+
+
+def _failure(error: Exception, folder: str) -> Outcome:
+    """What went wrong: in the notebook, with the traceback there; else in the request, or on the way."""
+    cause = error.__cause__
+    if ended := getattr(cause, "ename", ""):
+        told = {"class": ended, "message": cause.evalue, "traceback": "\n".join(cause.traceback)}  # type: ignore[union-attr]
+    elif isinstance(error, BackgridError):
+        told = {"class": type(error).__name__, "message": str(error), "traceback": ""}
+    else:
+        told = {"class": type(error).__name__, "message": str(error), "traceback": traceback.format_exc()}
+    told = {name: ADDRESSES.sub("…", COLOURS.sub("", text)) for name, text in told.items()}
+    nothing: Outcome = {"symbol": "", "strategy": "", "metrics": {}, "verdicts": [], "equity": None}
+    return {"folder": folder, "error": told, **nothing}
+
+
+# ---- by whom ---------------------------------------------------------------------------------------------------------
+
+
+def _by_executor(todo: list[tuple], executor: concurrent.futures.Executor) -> Iterator[tuple[int, Outcome]]:
+    """Rows as an executor finishes them."""
+    waiting = {executor.submit(make_row, *task): task[0] for task in todo}
+    try:
+        for future in concurrent.futures.as_completed(waiting):
+            try:
+                yield future.result()
+            except Exception as error:  # of the executor: its worker died, or is not to be reached
+                yield waiting[future], _failure(error, "")
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+class _Worker:
+    """A process that makes one report after the other. It ends with this process."""
+
+    def __init__(self) -> None:
+        self.line, theirs = Pipe()
+        self.row, self.died = 0, False
+        with theirs:
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "backgrid.batch", str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,  # Ctrl-C is for the process that leads
+            )
+
+    def give(self, task: tuple) -> None:
+        self.row = task[0]
+        with contextlib.suppress(OSError):  # it has died, which `taken` tells
+            self.line.send(task)
+
+    def taken(self) -> tuple[int, Outcome]:
+        """What became of its row."""
+        try:
+            return self.line.recv()
+        except (EOFError, OSError):
+            self.died = True
+            code = self.process.wait()
+            return self.row, _failure(ReportError(f"the process that made it ended with exit code {code}"), "")
+
+    def end(self) -> None:
+        self.line.close()  # which ends it
+        try:
+            self.process.wait(standby.ENDING / 2)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def _by_workers(todo: list[tuple], n_workers: int) -> Iterator[tuple[int, Outcome]]:
+    """Rows as workers finish them; where one dies another goes on."""
+    left, workers = iter(todo), [_Worker() for _ in range(n_workers)]
+    busy: dict[Any, _Worker] = {}
+    try:
+        for worker, task in zip(workers, left, strict=False):
+            worker.give(task)
+            busy[worker.line] = worker
+        while busy:
+            for line in wait(list(busy)):
+                worker = busy.pop(line)
+                yield worker.taken()
+                if (task := next(left, ())) == ():
+                    continue
+                if worker.died:
+                    worker = _Worker()
+                    workers.append(worker)
+                worker.give(task)
+                busy[worker.line] = worker
+    finally:
+        for worker in workers:
+            worker.line.close()  # all at once
+        for worker in workers:
+            worker.end()
+
+
+def _work(line: Connection) -> None:
+    """Be a worker: one task after the other, until nobody gives any."""
+    tasks: SimpleQueue[tuple] = SimpleQueue()
+
+    def listen() -> None:
+        with contextlib.suppress(EOFError, OSError):
+            while True:
+                tasks.put(line.recv())
+        os._exit(1)  # also within a report: the process on standby ends its kernel, and removes what it left
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=listen, daemon=True).start()
+    with standby.ahead():
+        load_tools()
+        while True:
+            line.send(make_row(*tasks.get()))
+
+
+if __name__ == "__main__":
+    _work(Connection(int(sys.argv[1])))
