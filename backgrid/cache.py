@@ -29,6 +29,7 @@ from backgrid.settings import setting
 
 log = logging.getLogger("backgrid")
 
+NOTED = "reports.txt"  # folders of reports
 CACHED_SYMBOLS = 100
 LEFT_SECONDS = 3600  # after which a temporary file is nobody's
 UNFINISHED_SECONDS = 3600  # how long a range is good for that was not over when it was fetched
@@ -257,6 +258,28 @@ def _evict(folder: Path) -> None:
     for entry in entries:
         if entry.name.split("_")[0] in gone:
             entry.unlink(missing_ok=True)
+
+
+def note_reports(folder: Path) -> None:
+    """Note a folder of reports, for whoever removes what none uses: prices are the user's, reports a project's."""
+    place = str(folder.resolve())
+    with contextlib.suppress(OSError):  # the report has its prices all the same
+        if place not in _noted():
+            cache_folder("").mkdir(parents=True, exist_ok=True)
+            with (cache_folder("") / NOTED).open("a", encoding="utf-8") as file:
+                file.write(f"{place}\n")
+
+
+def noted_reports() -> list[Path]:
+    """Folders that reports were written to, those that are still there."""
+    return [Path(place) for place in dict.fromkeys(_noted()) if Path(place).is_dir()]
+
+
+def _noted() -> list[str]:
+    try:
+        return (cache_folder("") / NOTED).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return []
 
 
 def cache_folder(name: str) -> Path:

@@ -24,6 +24,7 @@ from backgrid.cache import (
     list_entries,
     list_snapshots,
     load_snapshot,
+    noted_reports,
     read_entry,
 )
 from backgrid.errors import BackgridError, ParameterError, shown
@@ -271,8 +272,10 @@ def collect_garbage(reports: Iterable[str | Path], *, dry_run: bool = False) -> 
 
 
 def report_folders(given: Iterable[str]) -> list[Path]:
-    """The folders given, or the one that reports are written to."""
-    return [Path(folder) for folder in given] or [Path(setting("BACKGRID_REPORTS"))]
+    """The folders given, or the one that reports are written to; and all others that some were written to."""
+    asked = [Path(folder) for folder in given] or [Path(setting("BACKGRID_REPORTS"))]
+    known = {folder.resolve() for folder in asked}
+    return asked + [folder for folder in noted_reports() if folder not in known]
 
 
 def read_users(folders: Iterable[str | Path]) -> dict[str, list[str]]:

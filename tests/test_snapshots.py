@@ -520,3 +520,19 @@ def test_report_can_be_made_again_after_gc(folder, report, bars, tmp_path):
 def test_every_command_explains_itself(command):
     done = data(command, "--help")
     assert done.exit_code == 0 and re.search(r"(?s)Usage: .*\n\n  [A-Z].*\.", done.stdout)
+
+
+def test_gc_keeps_what_a_report_in_any_folder_needs_that_was_written_to(folder, tmp_path, monkeypatch, bars):
+    """The prices are the user's; another project's reports need them as well."""
+    monkeypatch.setenv("BACKGRID_REPORTS", str(tmp_path / "here"))
+    (tmp_path / "here").mkdir()
+    needed, unused = (cache.keep_snapshot(bars(close=[100.0, 110.0, last])) for last in (120.0, 130.0))
+    report = tmp_path / "elsewhere" / "AAPL"
+    report.mkdir(parents=True)
+    (report / "provenance.json").write_text(json.dumps({"snapshot": needed}))
+    cache.note_reports(report.parent)
+    cache.note_reports(tmp_path / "gone")
+    for path in (folder / "snapshots").iterdir():
+        os.utime(path, (0, 0))
+    freed = snapshots.collect_garbage(snapshots.report_folders([]))
+    assert [path.stem for path in freed.snapshots] == [unused] and freed.used == 1
