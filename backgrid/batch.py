@@ -14,10 +14,11 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
+import time
 import traceback
-from collections.abc import Iterator, Mapping
+import uuid
+from collections.abc import Generator, Iterator
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 from queue import SimpleQueue
@@ -31,12 +32,22 @@ from backgrid.batch_page import Run, index_page, index_rows, index_table
 from backgrid.batch_table import Job, read_jobs
 from backgrid.data import pinned, pins
 from backgrid.errors import BackgridError, ParameterError, ReportError, shown
-from backgrid.report import check_timeout, folder_of, is_finished, load_tools, make_report, plan_report
+from backgrid.report import (
+    check_timeout,
+    folder_of,
+    is_finished,
+    load_tools,
+    make_report,
+    plan_report,
+    remove_stale,
+    working_folder,
+)
 from backgrid.result import VERDICTS_TYPE, BacktestResult
 from backgrid.search import n_threads
 
 CELL_TIMEOUT = 3600.0  # [seconds]
 MOST_PRICES = 64  # requests whose prices a worker keeps
+ENDING = 5.0  # that workers may take to end what they have begun [seconds]
 MOST_BARS = 5_000  # of an equity line for the index; longer ones are taken by day
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # of a terminal
 ADDRESSES = re.compile(r"\S*ipykernel_\d+[/\\]\d+\.py|\b0x[0-9a-f]{6,}\b")  # what differs from run to run
@@ -121,7 +132,8 @@ def run_batch(
     Raises
     ------
     ParameterError
-        For a table that cannot be read, or names what there is not; before any report is made.
+        For a table that cannot be read, names what there is not or gives a value of another type; before any report
+        is made.
     ReportError
         Where the index cannot be written.
     """
@@ -131,16 +143,15 @@ def run_batch(
     if executor is not None and not isinstance(executor, concurrent.futures.Executor):
         raise ParameterError(f"executor must be a concurrent.futures.Executor, got {shown(executor)}")
     jobs, folder = read_jobs(table), folder_of(out)
-    try:
+    with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ReportError(f"cannot write {folder}: {error}. Free space, or give another folder.") from error
+        remove_stale(folder)
     places = _places(jobs)
-    terms = (folder.resolve(), resume, cell_timeout)
+    terms = (folder.resolve(), resume, cell_timeout, uuid.uuid4().hex)
     todo = [(rows[0], jobs[rows[0]], *terms) for rows in places.values()]
     made = _by_executor(todo, executor) if executor else _by_workers(todo, min(workers or n_threads(), len(todo)))
     outcomes: dict[int, Outcome] = {}
-    with _progress(len(todo)) as tell:
+    with _progress(len(todo)) as tell, contextlib.closing(made):
         for row, outcome in made:
             outcomes[row] = outcome
             tell(jobs[row], outcome)
@@ -154,7 +165,7 @@ def _places(jobs: list[Job]) -> dict[str, list[int]]:
     """Rows by what they ask for: what stands twice is made once."""
     found: dict[str, list[int]] = {}
     for row, job in enumerate(jobs):
-        found.setdefault(json.dumps(job, sort_keys=True, default=repr), []).append(row)
+        found.setdefault(json.dumps(job, sort_keys=True), []).append(row)
     return found
 
 
@@ -165,12 +176,17 @@ def _write_index(runs: tuple[Run, ...], folder: Path) -> None:
         "index.csv": index_table(runs).to_csv(index=False, lineterminator="\n"),
         "index.html": index_page(runs),
     }
+    with _writing(folder), working_folder(folder) as work:
+        for name, text in files.items():
+            (work / name).write_text(text, encoding="utf-8")
+        for name in files:
+            os.replace(work / name, folder / name)
+
+
+@contextlib.contextmanager
+def _writing(folder: Path) -> Iterator[None]:
     try:
-        with tempfile.TemporaryDirectory(prefix=".run-", dir=folder) as work:
-            for name, text in files.items():
-                (Path(work) / name).write_text(text, encoding="utf-8")
-            for name in files:
-                os.replace(Path(work) / name, folder / name)
+        yield
     except OSError as error:
         raise ReportError(f"cannot write {folder}: {error}. Free space, or give another folder.") from error
 
@@ -184,7 +200,9 @@ def _progress(total: int) -> Iterator[Any]:
         def tell(job: Job, outcome: Outcome) -> None:
             bar.update()
             error = outcome["error"]
-            said = f"failed: {error['class']}: {error['message'].splitlines()[0][:200]}" if error else outcome["folder"]
+            said = outcome["folder"]
+            if error:
+                said = f"failed: {error['class']}: {' '.join(error['message'].split())[:200]}"
             if watched and error:
                 bar.write(f"{job.template}: {said}", file=sys.stderr)
             elif not watched:
@@ -198,32 +216,32 @@ def _progress(total: int) -> Iterator[Any]:
 
 # ---- one report ------------------------------------------------------------------------------------------------------
 
-_prices: dict[Any, pd.DataFrame] = {}  # of this worker, by request
+_prices: dict[str, dict[Any, pd.DataFrame]] = {}  # of this worker, by batch and request; of the last batch only
 
 
-def make_row(row: int, job: Job, out: Path, resume: bool, cell_timeout: float | None) -> tuple[int, Outcome]:
+def make_row(
+    row: int, job: Job, out: Path, resume: bool, cell_timeout: float | None, batch: str
+) -> tuple[int, Outcome]:
     """Make the report of a row, or find it made; whatever goes wrong is its outcome."""
     standby.keep()
     plan = None
     try:
+        if batch not in _prices:
+            _prices.clear()
+        kept = _prices.setdefault(batch, {})
         frames, only = pins()
-        with pinned({**_prices, **frames}, only=only):
+        with pinned({**kept, **frames}, only=only):
             plan = plan_report(job.template, job.parameters)
+            kept.update(plan.frames)
+            for key in list(kept)[:-MOST_PRICES]:
+                kept.pop(key, None)
             if not (resume and is_finished(plan, out / plan.name)):
                 with standby.waiting() as process:
                     make_report(plan, out, process, cell_timeout)
-        _remember(plan.frames)
         return row, _outcome(out / plan.name)
     except Exception as error:
         failed = f"{plan.name}.failed" if plan else ""
-        return row, _failure(error, failed if failed and (out / failed).is_dir() else "")
-
-
-def _remember(frames: Mapping[Any, pd.DataFrame]) -> None:
-    """Keep prices for the next report of this worker."""
-    _prices.update(frames)
-    while len(_prices) > MOST_PRICES:
-        _prices.pop(next(iter(_prices)), None)
+        return row, _failure(error, failed if failed and (out / failed).is_dir() else "", out)
 
 
 def _outcome(folder: Path) -> Outcome:
@@ -245,8 +263,11 @@ def _by_day(equity: pd.Series) -> pd.Series:
     return equity if len(equity) <= MOST_BARS else equity.resample("D").last().dropna()
 
 
-def _failure(error: Exception, folder: str) -> Outcome:
-    """What went wrong: in the notebook, with the traceback there; else in the request, or on the way."""
+def _failure(error: Exception, folder: str = "", out: Path | None = None) -> Outcome:
+    """What went wrong: in the notebook, with the traceback there; else in the request, or on the way.
+
+    folder  of what ran, in `out`
+    """
     cause = error.__cause__
     if ended := getattr(cause, "ename", ""):
         told = {"class": ended, "message": cause.evalue, "traceback": "\n".join(cause.traceback)}  # type: ignore[union-attr]
@@ -255,6 +276,8 @@ def _failure(error: Exception, folder: str) -> Outcome:
     else:
         told = {"class": type(error).__name__, "message": str(error), "traceback": traceback.format_exc()}
     told = {name: ADDRESSES.sub("…", COLOURS.sub("", text)) for name, text in told.items()}
+    if out:  # the same wherever it is
+        told = {name: text.replace(f"{out}{os.sep}", "") for name, text in told.items()}
     nothing: Outcome = {"symbol": "", "strategy": "", "metrics": {}, "verdicts": [], "equity": None}
     return {"folder": folder, "error": told, **nothing}
 
@@ -262,18 +285,29 @@ def _failure(error: Exception, folder: str) -> Outcome:
 # ---- by whom ---------------------------------------------------------------------------------------------------------
 
 
-def _by_executor(todo: list[tuple], executor: concurrent.futures.Executor) -> Iterator[tuple[int, Outcome]]:
+def _by_executor(
+    todo: list[tuple], executor: concurrent.futures.Executor
+) -> Generator[tuple[int, Outcome], None, None]:
     """Rows as an executor finishes them."""
-    waiting = {executor.submit(make_row, *task): task[0] for task in todo}
+    waiting = {_submit(executor, task): task[0] for task in todo}
     try:
         for future in concurrent.futures.as_completed(waiting):
             try:
                 yield future.result()
             except Exception as error:  # of the executor: its worker died, or is not to be reached
-                yield waiting[future], _failure(error, "")
+                yield waiting[future], _failure(error)
     finally:
         for future in waiting:
             future.cancel()
+
+
+def _submit(executor: concurrent.futures.Executor, task: tuple) -> concurrent.futures.Future:
+    try:
+        return executor.submit(make_row, *task)
+    except Exception as error:  # it broke by an earlier task
+        refused: concurrent.futures.Future = concurrent.futures.Future()
+        refused.set_exception(error)
+        return refused
 
 
 class _Worker:
@@ -302,18 +336,17 @@ class _Worker:
         except (EOFError, OSError):
             self.died = True
             code = self.process.wait()
-            return self.row, _failure(ReportError(f"the process that made it ended with exit code {code}"), "")
+            return self.row, _failure(ReportError(f"the process that made it ended with exit code {code}"))
 
-    def end(self) -> None:
-        self.line.close()  # which ends it
+    def end(self, ends_by: float) -> None:
         try:
-            self.process.wait(standby.ENDING / 2)
+            self.process.wait(max(ends_by - time.monotonic(), 0.0))
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
 
 
-def _by_workers(todo: list[tuple], n_workers: int) -> Iterator[tuple[int, Outcome]]:
+def _by_workers(todo: list[tuple], n_workers: int) -> Generator[tuple[int, Outcome], None, None]:
     """Rows as workers finish them; where one dies another goes on."""
     left, workers = iter(todo), [_Worker() for _ in range(n_workers)]
     busy: dict[Any, _Worker] = {}
@@ -334,9 +367,10 @@ def _by_workers(todo: list[tuple], n_workers: int) -> Iterator[tuple[int, Outcom
                 busy[worker.line] = worker
     finally:
         for worker in workers:
-            worker.line.close()  # all at once
+            worker.line.close()  # which ends it
+        ends_by = time.monotonic() + ENDING
         for worker in workers:
-            worker.end()
+            worker.end(ends_by)
 
 
 def _work(line: Connection) -> None:
@@ -347,14 +381,18 @@ def _work(line: Connection) -> None:
         with contextlib.suppress(EOFError, OSError):
             while True:
                 tasks.put(line.recv())
-        os._exit(1)  # also within a report: the process on standby ends its kernel, and removes what it left
+        os.kill(os.getpid(), signal.SIGTERM)  # also within a report, which then removes what it has begun
+        time.sleep(ENDING / 2)
+        os._exit(1)
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     threading.Thread(target=listen, daemon=True).start()
-    with standby.ahead():
+    with contextlib.suppress(SystemExit, OSError), standby.ahead():
         load_tools()
         while True:
             line.send(make_row(*tasks.get()))
+    os._exit(1)
 
 
 if __name__ == "__main__":

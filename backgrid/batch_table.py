@@ -121,7 +121,7 @@ def _whole(value: Any) -> Any:
 def _read_csv(path: Path) -> list[Mapping[str, Any]]:
     """Rows of words; what is empty is left out."""
     try:
-        rows = list(csv.reader(io.StringIO(_text(path), newline=""), strict=True))
+        rows = list(csv.reader(io.StringIO(_text(path), newline=""), strict=True, skipinitialspace=True))
     except csv.Error as error:
         raise ParameterError(f"{path} cannot be read: {error}") from error
     rows = [row for row in rows if any(word.strip() for word in row)]

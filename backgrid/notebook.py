@@ -115,7 +115,11 @@ class ReportEngine(Engine):
         **_: Any,
     ) -> None:
         manager = AsyncKernelManager(
-            kernel_name=kernel_name, kernel_spec_manager=StandbySpec(), transport="ipc", ip=f"{sockets}/kernel"
+            kernel_name=kernel_name,
+            kernel_spec_manager=StandbySpec(),
+            connection_file=f"{sockets}/kernel.json",
+            transport="ipc",
+            ip=f"{sockets}/kernel",
         )
         manager.provisioner = StandbyProvisioner(standby, fork, manager)
         client = ReportClient(nb_man, manager, timeout=cell_timeout, kernel_name=kernel_name, startup_timeout=60)

@@ -6,6 +6,7 @@ tools write about clocks, paths and ids is taken out, and only run_log.json tell
 
 import contextlib
 import datetime as dt
+import fcntl
 import functools
 import hashlib
 import html
@@ -19,7 +20,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -28,9 +29,10 @@ import numpy as np
 import pandas as pd
 
 from backgrid import standby
+from backgrid.cache import note_reports
 from backgrid.data import fetch_many, fetch_ohlcv, noting_prices, pins
 from backgrid.engine import run_backtest
-from backgrid.errors import ParameterError, ReportError, TooFewBarsError, shown
+from backgrid.errors import BackgridError, ParameterError, ReportError, TooFewBarsError, shown
 from backgrid.grid import run_grid
 from backgrid.grid_page import check_grid, plain_grid, read_grid
 from backgrid.ledger import count_trials, is_kept, record_trials
@@ -172,6 +174,8 @@ def plan_report(template: str | Path, parameters: Mapping[str, Any] | None = Non
             upper = _preflight_backtest(declared, complete)
         elif {"symbols", "weights"} <= set(declared) and declared["weights"].type == "str":
             upper = _preflight_portfolio(declared, complete)
+        elif {"symbol", "source"} <= set(declared):
+            _note_prices(complete)
     complete.update(upper)
     given.update({name: value for name, value in upper.items() if name in given or value != declared[name].default})
     return Plan(path, complete, given, frames)
@@ -182,10 +186,37 @@ def make_report(plan: Plan, out: Path, process: standby.Standby, cell_timeout: f
     folder = out / plan.name
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".run-", dir=out) as work:
-            return _run(plan, folder, Path(work), process, cell_timeout)
+        note_reports(out)
+        with working_folder(out) as work:
+            return _run(plan, folder, work, process, cell_timeout)
     except OSError as error:
         raise ReportError(f"cannot write {folder}: {error}. Free space, or give another folder.") from error
+
+
+@contextlib.contextmanager
+def working_folder(out: Path) -> Iterator[Path]:
+    """A folder in `out` that is gone afterwards; locked, so that `remove_stale` knows it is in use."""
+    with tempfile.TemporaryDirectory(prefix=".run-", dir=out) as work:
+        lock = os.open(work, os.O_RDONLY)
+        try:
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            yield Path(work)
+        finally:
+            os.close(lock)
+
+
+def remove_stale(out: Path) -> None:
+    """Remove the working folders that killed processes have left in `out`."""
+    for work in out.glob(".run-*"):
+        with contextlib.suppress(OSError):  # in use, or gone
+            if time.time() - work.stat().st_mtime > 1.0:  # one that is new may not be locked yet
+                lock = os.open(work, os.O_RDONLY)
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(work, ignore_errors=True)
+                finally:
+                    os.close(lock)
 
 
 # ---- from request to folder ------------------------------------------------------------------------------------------
@@ -271,6 +302,13 @@ def _preflight_portfolio(declared: Mapping[str, Parameter], complete: Mapping[st
     return {"symbols": " ".join(prices), "weights": weights}
 
 
+def _note_prices(complete: Mapping[str, Any]) -> None:
+    """Fetch what a notebook of one's own asks for, to read it once for many; what cannot be had it says itself."""
+    asked = {name: complete[name] for name in inspect.signature(fetch_ohlcv).parameters if name in complete}
+    with contextlib.suppress(BackgridError):
+        fetch_ohlcv(**asked)
+
+
 def _offered(
     declared: Mapping[str, Parameter],
     complete: Mapping[str, Any],
@@ -307,7 +345,7 @@ def _run(plan: Plan, folder: Path, work: Path, process: standby.Standby, cell_ti
         "report.ipynb": tools.nbformat.writes(notebook) + "\n",
         "report.html": tools.render_html(notebook),
     }
-    provenance = _provenance(plan.template, complete, recorded)
+    provenance = _provenance(plan, recorded)
     provenance["files"] = {name: _sha256(text.encode()) for name, text in sorted(files.items())}
     files["run_log.json"] = json.dumps({"started": started.isoformat(), "seconds": time.perf_counter() - clock}) + "\n"
     files["provenance.json"] = json.dumps(provenance, indent=2) + "\n"
@@ -367,17 +405,20 @@ def _recorded(notebook: Any) -> str | None:
     return "".join(found[-1]) if found else None
 
 
-def _provenance(path: Path, complete: Mapping[str, Any], recorded: str | None) -> dict[str, Any]:
+def _provenance(plan: Plan, recorded: str | None) -> dict[str, Any]:
     """Everything that determines the report."""
+    path, complete = plan.template, plan.complete
     result = json.loads(recorded) if recorded else {}
     data = result.get("data", {})
     symbols = data.get("symbols", {})
+    snapshot = {of: facts.get("snapshot") for of, facts in symbols.items()} if symbols else data.get("snapshot")
+    fetched = {key[0]: frame.attrs["snapshot"] for key, frame in plan.frames.items()}  # where no result says
     code = _code(path, complete)
     return {
         "template": path.stem,
         "template_sha256": code.pop("template_sha256"),
         "parameters": complete,
-        "snapshot": {of: facts.get("snapshot") for of, facts in symbols.items()} if symbols else data.get("snapshot"),
+        "snapshot": snapshot or fetched or None,
         "prices_hash": result.get("prices_hash"),
         **code,
     }

@@ -36,11 +36,12 @@ class Standby:
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "backgrid.standby", str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,  # a kernel repeats there what programs print that it starts
                 pass_fds=[theirs.fileno()],
                 env={**_environment(), "PYTHONHASHSEED": "0"},  # the same bytes, in whatever order a set comes
                 start_new_session=True,
             )
-        self._pinned: set[Any] = set()  # requests whose prices it holds
+        self._pinned: Mapping[Any, Any] = {}  # prices that it holds, by request
         self._runs, self._code = False, 0  # the kernel, and how the last one ended
 
     def fork(self, connection_file: str, frames: Mapping[Any, Any], only: bool, leftovers: list[str]) -> None:
@@ -49,8 +50,8 @@ class Standby:
         frames, only  what `backgrid.data.hold` is given in it
         leftovers     folders to remove should this process vanish before the next kernel is asked for
         """
-        new = {key: frame for key, frame in frames.items() if key not in self._pinned}
-        self._pinned, self._runs = set(frames), True
+        new = {key: frame for key, frame in frames.items() if self._pinned.get(key) is not frame}
+        self._pinned, self._runs = dict(frames), True
         with contextlib.suppress(OSError):  # it has died, which `poll` tells
             self._line.send((os.getcwd(), _environment(), connection_file, new, list(frames), only, leftovers))
 
@@ -97,6 +98,7 @@ def _environment() -> dict[str, str]:
     environment = {**os.environ}
     environment.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")  # as in any kernel
     environment.pop("JPY_SESSION_NAME", None)  # of a server that someone looks at: no progress bars in a report
+    environment["COLUMNS"] = "80"  # tracebacks are as wide, wherever they are made
     return environment
 
 
@@ -149,10 +151,10 @@ def waiting() -> Iterator[Standby]:
 def _stand_by(line: Connection) -> None:
     """Get ready, and fork what is asked for until nobody is there to ask."""
     sys.modules["debugpy"] = None  # type: ignore[assignment]  # a report has no debugger: 0.1 s
+    gc.disable()  # imports leave nothing to collect
     importlib.import_module("ipykernel.kernelapp")
     with contextlib.suppress(Exception):  # the notebook does it again, and says what is wrong
         _get_ready()
-    gc.collect()
     gc.freeze()  # else a collection in a kernel would copy every page
     _serve(line)
 
@@ -222,6 +224,8 @@ def _collect(kernel: int, line: Connection) -> int:
         while (ended := os.waitpid(-1, os.WNOHANG))[0]:
             if ended[0] == kernel:
                 kernel = 0
+                with contextlib.suppress(OSError):  # what it started and left behind
+                    os.killpg(ended[0], signal.SIGKILL)
                 line.send(os.waitstatus_to_exitcode(ended[1]))
     return kernel
 
@@ -257,6 +261,7 @@ def _fork(work: Callable[..., Any], *arguments: Any, without: list[Any]) -> int:
         for end in without:
             end.close()
         importlib.invalidate_caches()
+        gc.enable()
         random.seed()
         sys.modules["numpy"].random.seed()
         work(*arguments)
@@ -284,8 +289,9 @@ def _be_kernel(folder: str, environment: dict[str, str], connection_file: str, q
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
-    # a kernel ends when its parent does
-    launch_new_instance(argv=["-f", connection_file, f"--IPKernelApp.parent_handle={os.getppid()}"])
+    # a kernel ends when its parent does, and is no part of anyone's history
+    ends = f"--IPKernelApp.parent_handle={os.getppid()}"
+    launch_new_instance(argv=["-f", connection_file, ends, "--HistoryManager.hist_file=:memory:"])
 
 
 def _be_fresh(sent: int, answers: int, said: int) -> None:
