@@ -8,7 +8,9 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import html
+import itertools
 import json
+import logging
 import os
 import re
 import signal
@@ -18,7 +20,7 @@ import threading
 import time
 import traceback
 import uuid
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 from queue import SimpleQueue
@@ -44,6 +46,8 @@ from backgrid.report import (
 )
 from backgrid.result import VERDICTS_TYPE, BacktestResult
 from backgrid.search import n_threads
+
+log = logging.getLogger("backgrid")
 
 CELL_TIMEOUT = 3600.0  # [seconds]
 MOST_PRICES = 64  # requests whose prices a worker keeps
@@ -154,7 +158,7 @@ def run_batch(
     with _progress(len(todo)) as tell, contextlib.closing(made):
         for row, outcome in made:
             outcomes[row] = outcome
-            tell(jobs[row], outcome)
+            tell(outcome)
     first = {row: rows[0] for rows in places.values() for row in rows}
     runs = tuple(Run(row, *job, **outcomes[first[row]]) for row, job in enumerate(jobs))
     _write_index(runs, folder)
@@ -192,25 +196,20 @@ def _writing(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _progress(total: int) -> Iterator[Any]:
-    """One bar where a person looks on, else one line a report."""
-    watched = sys.stderr.isatty() or "JPY_SESSION_NAME" in os.environ
+def _progress(total: int) -> Iterator[Callable[[Outcome], None]]:
+    """One bar where a person looks on; elsewhere one line a report is logged, which the command shows."""
+    watched, numbers = sys.stderr.isatty() or "JPY_SESSION_NAME" in os.environ, itertools.count(1)
     with tqdm(total=total, unit="report", leave=False, disable=not watched) as bar:
 
-        def tell(job: Job, outcome: Outcome) -> None:
+        def tell(outcome: Outcome) -> None:
             bar.update()
-            error = outcome["error"]
-            said = outcome["folder"]
-            if error:
-                said = f"failed: {error['class']}: {' '.join(error['message'].split())[:200]}"
+            error, number = outcome["error"], next(numbers)
+            said = f"failed: {error['class']}: {' '.join(error['message'].split())[:200]}" if error else ""
             if watched and error:
-                bar.write(f"{job.template}: {said}", file=sys.stderr)
+                bar.write(said, file=sys.stderr)
             elif not watched:
-                tell.done += 1  # type: ignore[attr-defined]
-                sys.stderr.write(f"{tell.done}/{total} {said}\n")  # type: ignore[attr-defined]
-                sys.stderr.flush()
+                log.info("%d/%d %s", number, total, said or outcome["folder"])
 
-        tell.done = 0  # type: ignore[attr-defined]
         yield tell
 
 
@@ -250,7 +249,7 @@ def _outcome(folder: Path) -> Outcome:
     recorded = (folder / "result.json").read_text(encoding="utf-8")
     if json.loads(recorded) is not None:
         result = BacktestResult.from_json(recorded)
-        about = {"symbol": result.symbol, "strategy": result.title, "metrics": dict(result.metrics)}
+        about = {"symbol": result.symbol, "strategy": result.strategy, "metrics": dict(result.metrics)}
         found |= {**about, "equity": _by_day(result.equity)}
     notebook = json.loads((folder / "report.ipynb").read_text(encoding="utf-8"))
     outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", [])]

@@ -77,7 +77,7 @@ class Run(NamedTuple):
     folder: str  # of its report, relative to the index; of the failed one where it failed ("" if none)
     error: dict[str, str] | None  # {"class", "message", "traceback"} of a failed run
     symbol: str  # "" where it failed or is not about one
-    strategy: str  # title in words, such as "ma_crossover(fast_window=20, slow_window=50)"; "" where it failed
+    strategy: str  # its name; "" where it failed
     metrics: dict[str, float]  # empty where it failed; NaN where undefined
     verdicts: list[list[str]]  # [kind good|bad|plain, words]: those of the report's summary
     equity: pd.Series | None  # account value by bar (date index); None where there is none

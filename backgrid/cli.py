@@ -4,6 +4,7 @@ import atexit
 import contextlib
 import difflib
 import gc
+import logging
 import signal
 import sys
 from collections.abc import Iterator
@@ -119,6 +120,8 @@ def batch(table: str, **terms: Any) -> None:
     with errors_as_exit_codes():
         from backgrid.batch import run_batch
 
+        logging.basicConfig(format="%(message)s")
+        logging.getLogger("backgrid").setLevel(logging.INFO)  # a line a report
         given = {name: value for name, value in terms.items() if value is not None}
         result = run_batch(table, **given)
         click.echo(result.index)

@@ -655,10 +655,10 @@ def test_progress_is_one_bar_in_a_terminal_which_failures_stand_above(monkeypatc
     monkeypatch.setattr(sys, "stderr", terminal)
     error = {"class": "ValueError", "message": "too\nhot", "traceback": ""}
     with batch._progress(2) as tell:
-        tell(Job("own", {}), {"folder": "own_1", "error": None})
-        tell(Job("own", {}), {"folder": "", "error": error})
+        tell({"folder": "own_1", "error": None})
+        tell({"folder": "", "error": error})
     said = terminal.getvalue()
-    assert "own: failed: ValueError: too hot\n" in said and "own_1" not in said
+    assert "failed: ValueError: too hot\n" in said and "own_1" not in said
     assert "2/2" in said and not said.endswith("\n")
 
 
