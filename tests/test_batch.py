@@ -24,7 +24,6 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from backgrid import batch
 from backgrid.batch import run_batch
-from backgrid.batch_table import Job
 from backgrid.errors import ParameterError, ReportError
 from backgrid.report import plan_report, remove_stale, run_report, working_folder
 
