@@ -12,6 +12,7 @@ import string
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -462,7 +463,7 @@ def _worth(runs: Sequence[Run], curves: Sequence[pd.Series | None], compared: "C
     """The best run held against luck, as `backgrid.luck` does it for a sweep; None where no run has a Sharpe ratio.
 
     Runs may differ in length and in bars a year. Without skill the Sharpe ratio of one has the variance A / (n - 1) a
-    year, n its returns and A its bars a year, and so all of them together have the mean of these.
+    year, n its returns and A its bars a year; the best of all is then mostly one of the short ones (`even_variance`).
     """
     tried = [at for at, run in enumerate(runs) if not math.isnan(_sharpe(run))]
     if not tried:
@@ -477,7 +478,7 @@ def _worth(runs: Sequence[Run], curves: Sequence[pd.Series | None], compared: "C
         return unknown
     a_year, returns = lengths[best]
     _, moments = _estimate(returns)
-    chance = float(np.mean([bars / (line.size - 1) for bars, line in lengths.values()]))
+    chance = even_variance([bars / (line.size - 1) for bars, line in lengths.values()])
     observed = float(sharpes.var(ddof=1)) if n > 1 else 0.0
 
     def against(n_trials: float, variance: float) -> tuple[float, float]:
@@ -487,6 +488,26 @@ def _worth(runs: Sequence[Run], curves: Sequence[pd.Series | None], compared: "C
         return expected_maximum_sharpe(n_trials, variance=variance), probability
 
     return Worth(*unknown[:5], *against(n, chance), *against(effective, chance), *against(n, observed))
+
+
+def even_variance(variances: Sequence[float]) -> float:
+    """The variance of as many equal trials whose best is expected to be as high as the best of these.
+
+    Trials are normal around 0 and independent. The expected maximum is what is left of the range above the integral of
+    the product of their distribution functions.
+    """
+    scatter, counts = np.unique(np.sqrt(variances), return_counts=True)
+    if scatter.size == 1:
+        return float(variances[0])
+    x, normal = np.linspace(-8.0, 8.0, 8001), NormalDist()
+    below = np.array([normal.cdf(value) for value in x.tolist()])
+    top = scatter[-1]
+    step = x[1] - x[0]
+    joint, alike = np.ones_like(x), below ** counts.sum()
+    for each, n in zip(scatter, counts, strict=True):
+        joint *= np.interp(x * (top / each), x, below) ** n
+    highest, standard = (x[-1] - step * float(product.sum()) for product in (joint, alike))
+    return float((top * highest / standard) ** 2)
 
 
 def _length(run: Run, curve: pd.Series | None) -> tuple[float, np.ndarray] | None:

@@ -263,21 +263,28 @@ def _evict(folder: Path) -> None:
 def note_reports(folder: Path) -> None:
     """Note a folder of reports, for whoever removes what none uses: prices are the user's, reports a project's."""
     place = str(folder.resolve())
+    if place.startswith(os.path.realpath(tempfile.gettempdir()) + os.sep):
+        return  # which nobody keeps
     with contextlib.suppress(OSError):  # the report has its prices all the same
         if place not in _noted():
             cache_folder("").mkdir(parents=True, exist_ok=True)
-            with (cache_folder("") / NOTED).open("a", encoding="utf-8") as file:
+            with noted_in().open("a", encoding="utf-8") as file:
                 file.write(f"{place}\n")
 
 
 def noted_reports() -> list[Path]:
-    """Folders that reports were written to, those that are still there."""
-    return [Path(place) for place in dict.fromkeys(_noted()) if Path(place).is_dir()]
+    """Folders that reports were written to."""
+    return [Path(place) for place in dict.fromkeys(_noted())]
+
+
+def noted_in() -> Path:
+    """The file of these."""
+    return cache_folder("") / NOTED
 
 
 def _noted() -> list[str]:
     try:
-        return (cache_folder("") / NOTED).read_text(encoding="utf-8").splitlines()
+        return noted_in().read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         return []
 

@@ -76,7 +76,7 @@ def report(template: str, words: tuple, file: str | None, out: str | None) -> No
 @main.command()
 @click.argument("report")
 def rerun(report: str) -> None:
-    """Run REPORT again from its snapshots, with the network off, and compare: a folder, or its report.html.
+    """Run REPORT again from its snapshots, downloading nothing, and compare: a folder, or its report.html.
 
     Exits 0 if the same bytes come out; 1 if not, naming the first thing that differs; 2 if there is no such report.
     It runs the code of the report, so give only one that you trust.

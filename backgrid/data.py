@@ -269,7 +269,7 @@ def _read_source(
         return _read_sample(symbol, first, last, interval), "sample", []
     if source == "yahoo":
         if pins()[1]:
-            cause = "the network is off while a report is run again from its snapshots"
+            cause = "nothing is downloaded while a report is run again from its snapshots"
             raise OfflineError(symbol, span_text(first, last), cause, "Pin these prices too.")
         raw, notes = cached_bars(symbol, first, last, interval, fetch_yahoo)
         return raw, "yahoo", notes

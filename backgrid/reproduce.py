@@ -1,6 +1,6 @@
 """Finished reports under doubt: is one made again to the byte, and in what, and why, do two of them differ?
 
-A report is run again from the snapshots of its bars with the network off. That runs code: that of the template or,
+A report is run again from the snapshots of its bars; no prices are downloaded. That runs code: that of the template or,
 where it has changed, of the report's own notebook; so run again only reports of people you trust.
 """
 
@@ -197,7 +197,7 @@ class _Finished(NamedTuple):
 
 
 def rerun_report(path: str | Path) -> Rerun:
-    """Run a report again from the snapshots of its bars, with the network off, and compare.
+    """Run a report again from the snapshots of its bars, downloading no prices, and compare.
 
     Parameters
     ----------

@@ -24,6 +24,7 @@ from backgrid.cache import (
     list_entries,
     list_snapshots,
     load_snapshot,
+    noted_in,
     noted_reports,
     read_entry,
 )
@@ -290,8 +291,8 @@ def read_users(folders: Iterable[str | Path]) -> dict[str, list[str]]:
     for folder in map(Path, folders):
         if not folder.is_dir():
             raise ParameterError(
-                f"there is no folder of reports {folder}, and without it every snapshot seems unused: "
-                "name the folders that hold reports by --reports, once for each"
+                f"there is no folder of reports {folder}, and without it what they use seems unused: name the folders "
+                f"that hold reports by --reports, once for each; if these are gone, take it out of {noted_in()}"
             )
         for report in _reports(folder):
             name = report.relative_to(folder).as_posix() if report != folder else folder.name

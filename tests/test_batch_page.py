@@ -319,14 +319,23 @@ def test_the_line_on_multiple_testing_deflates_the_best_by_all_runs():
     assert found["Deflated, variance of the runs"].texts[1] == f"{observed:.2f}"
 
 
-def test_runs_of_different_length_are_held_against_the_mean_variance_of_chance():
-    """A run of 100 bars scatters more than one of 300: 252 / 99 and 252 / 299 a year, squared."""
-    runs = [completed(0, account(noise(0))), completed(1, account(noise(1, 100)))]
+@pytest.mark.parametrize("lengths", [[60] * 10 + [2500] * 90, [22] * 5 + [2500] * 95, [100, 300]], ids=len)
+def test_runs_of_different_length_are_held_against_the_best_that_luck_gives_them(lengths):
+    """The best of many is mostly a short one: seeded worlds without skill have that mean of their highest."""
+    sigmas = np.sqrt(252.0 / (np.array(lengths) - 1.0))
+    highest = np.random.default_rng(0).normal(0.0, sigmas, (20_000, sigmas.size)).max(axis=1)
+    variance = batch_page.even_variance(list(sigmas**2))
+    equal = np.random.default_rng(1).normal(0.0, math.sqrt(variance), highest.shape + sigmas.shape).max(axis=1)
+    assert equal.mean() == pytest.approx(highest.mean(), rel=0.05)
+
+
+def test_runs_of_one_length_have_the_variance_of_chance():
+    assert batch_page.even_variance([0.25] * 7) == 0.25
+    runs = [completed(row, account(noise(row))) for row in range(2)]
     curves = [run.equity for run in runs]
     worth = batch_page._worth(runs, curves, batch_page._compare(curves))
-    scatter = math.sqrt((252 / 299 + 252 / 99) / 2)
     z = 0.5772156649015329 * 0.9002  # of the best of two: (1 - g) * z(1/2) + g * z(1 - 1/(2e)), z(0.8161) = 0.9002
-    assert worth.luckiest == pytest.approx(scatter * z, abs=1e-3)
+    assert worth.luckiest == pytest.approx(math.sqrt(252 / 299) * z, abs=1e-3)
 
 
 def test_what_is_deflated_is_above_the_return_of_cash():

@@ -530,9 +530,14 @@ def test_gc_keeps_what_a_report_in_any_folder_needs_that_was_written_to(folder, 
     report = tmp_path / "elsewhere" / "AAPL"
     report.mkdir(parents=True)
     (report / "provenance.json").write_text(json.dumps({"snapshot": needed}))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     cache.note_reports(report.parent)
-    cache.note_reports(tmp_path / "gone")
+    cache.note_reports(tmp_path / "temporary" / "reports")  # which nobody keeps
     for path in (folder / "snapshots").iterdir():
         os.utime(path, (0, 0))
-    freed = snapshots.collect_garbage(snapshots.report_folders([]))
+    freed = snapshots.collect_garbage(snapshots.report_folders([]), dry_run=True)
     assert [path.stem for path in freed.snapshots] == [unused] and freed.used == 1
+    report.parent.rename(tmp_path / "moved")
+    with pytest.raises(ParameterError, match="no folder of reports .*elsewhere.*if these are gone, take it out of"):
+        snapshots.collect_garbage(snapshots.report_folders([]))
+    assert len(list((folder / "snapshots").iterdir())) == 2
