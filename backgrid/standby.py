@@ -107,7 +107,8 @@ def ahead() -> Iterator[None]:
     """Start the process that the next `waiting` gives; within, those that have been used wait for the next report."""
     global _kept
     _kept += 1
-    _idle.append(Standby())
+    if not _idle:
+        _idle.append(Standby())
     try:
         yield
     finally:

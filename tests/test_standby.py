@@ -239,3 +239,9 @@ def test_killed_report_leaves_nothing(tmp_path):
     wait_until(lambda: not is_running(int((tmp_path / "runs").read_text())))
     wait_until(lambda: list((tmp_path / "out").iterdir()) == [])
     assert os.path.isdir(tmp_path / "out")
+
+
+def test_process_that_is_idle_is_used_before_another_is_started(started):
+    with standby.ahead(), standby.ahead():
+        pass
+    assert len(started) == 1 and started[0].poll() == 0
