@@ -50,11 +50,12 @@ from backgrid.search import n_threads
 log = logging.getLogger("backgrid")
 
 CELL_TIMEOUT = 3600.0  # [seconds]
+LONGEST_MESSAGE, LONGEST_TRACEBACK = 2_000, 50_000  # of an error [characters]
 MOST_PRICES = 64  # requests whose prices a worker keeps
 ENDING = 5.0  # that workers may take to end what they have begun [seconds]
 MOST_BARS = 5_000  # of an equity line for the index; longer ones are taken by day
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # of a terminal
-ADDRESSES = re.compile(r"\S*ipykernel_\d+[/\\]\d+\.py|\b0x[0-9a-f]{6,}\b")  # what differs from run to run
+ADDRESSES = re.compile(r"(?<!\S)\S*ipykernel_\d+[/\\]\d+\.py|\b0x[0-9a-f]{6,}\b")  # what differs from run to run
 
 Outcome = dict[str, Any]  # the fields of a Run that are not in the table
 
@@ -124,7 +125,8 @@ def run_batch(
     executor : concurrent.futures.Executor, optional
         Where reports are made instead, such as a Dask client's; its workers must see the same folders.
     resume : bool, default True
-        Leave reports as they are that were made before from the same request, prices and code.
+        Leave reports as they are that were made before from the same request, prices, template, strategy and package.
+        Modules of one's own that a notebook imports are not looked at.
     cell_timeout : float, optional
         Longest that a cell may run; None for no limit. [seconds]
 
@@ -269,7 +271,8 @@ def _failure(error: Exception, folder: str = "", out: Path | None = None) -> Out
     """
     cause = error.__cause__
     if ended := getattr(cause, "ename", ""):
-        told = {"class": ended, "message": cause.evalue, "traceback": "\n".join(cause.traceback)}  # type: ignore[union-attr]
+        lines = "\n".join(cause.traceback)[-LONGEST_TRACEBACK:]  # type: ignore[union-attr]
+        told = {"class": ended, "message": cause.evalue[:LONGEST_MESSAGE], "traceback": lines}  # type: ignore[union-attr]
     elif isinstance(error, BackgridError):
         told = {"class": type(error).__name__, "message": str(error), "traceback": ""}
     else:

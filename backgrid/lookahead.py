@@ -524,9 +524,7 @@ def _leak(test: str, cut: int, at: int, full: np.ndarray, signals: np.ndarray, i
 
 _files: dict[str, str] = {}  # modules that were run from a file, and so are found by no import
 _is_fresh = False  # whether this is a fresh process
-fork_afresh: Callable[[int, int, int], None] | None = (
-    None  # as `_start_afresh`, where a process on standby can be forked
-)
+fork_afresh: Callable[[int, int, int], None] | None = None  # in a kernel that was forked: how to fork another
 
 
 class _NotPossible(Exception):
@@ -628,6 +626,7 @@ def settle(paths: list[str], folder: str, environment: dict[str, str]) -> None:
     """Find modules and files where the process does that asks."""
     sys.path[:] = paths
     os.chdir(folder)
+    os.environ.clear()
     os.environ.update(environment)
 
 

@@ -40,6 +40,7 @@ SHAPES = ["path", "rect", "circle", "ellipse", "line", "polyline", "polygon", "t
 DRAWN = {f"{{{SVG}}}{name}" for name in ["svg", "g", "defs", "clipPath", "title", *SHAPES]}
 LOADING = re.compile(r"\\|image-set|url\(\s*['\"]?(?!['\"]?#)|expression|javascript:", re.IGNORECASE)
 MOST_SAID = 10_000_000  # by one cell, results that it records left out [bytes]
+LONGEST_MESSAGE = 2_000  # of an error [characters]
 LONGEST_SOCKET_FOLDER = 60  # the path of a Unix socket may have 107 bytes
 
 
@@ -88,8 +89,8 @@ class ReportClient(PapermillNotebookClient):
         """Count what a cell prints, or shows other than a result that is recorded whole."""
         if msg["msg_type"] == "execute_input":
             self.number, self.said = self.number + 1, 0
-        elif msg["msg_type"] in ("stream", "display_data", "execute_result", "update_display_data"):
-            content = msg["content"].get("text") or msg["content"].get("data", {})
+        elif msg["msg_type"] in ("stream", "display_data", "execute_result", "update_display_data", "error"):
+            content = msg["content"].get("text") or msg["content"].get("data") or msg["content"].get("traceback", "")
             self.said += 0 if RESULT_TYPE in content else len(str(content))
             if self.said > MOST_SAID:
                 self.ended = f"gave more than {MOST_SAID // 10**6} MB of output"
@@ -190,11 +191,12 @@ def execute_notebook(
                 cell_timeout=cell_timeout,
                 request_save_on_cell_execute=False,
                 kernel_name="python3",
+                language="python",
                 progress_bar=False,
             )
         except PapermillExecutionError as error:
             raise ReportError(
-                f"{path.stem}: cell {error.exec_count} failed with {error.ename}: {error.evalue}"
+                f"{path.stem}: cell {error.exec_count} failed with {error.ename}: {error.evalue[:LONGEST_MESSAGE]}"
             ) from error
         except EndedError as error:
             raise ReportError(f"{path.stem}: {error}") from error
@@ -227,7 +229,7 @@ def _settled(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
         cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
         for output in cell.get("outputs", []):
             if output["output_type"] == "stream":  # a warning names a file after the process
-                output["text"] = re.sub(r"\S*ipykernel_\d+[/\\]\d+\.py", "cell", output["text"])
+                output["text"] = re.sub(r"(?<!\S)\S*ipykernel_\d+[/\\]\d+\.py", "cell", output["text"])
         cell["id"] = f"cell-{number:02d}"
     return notebook
 

@@ -6,6 +6,7 @@ run nothing of any request. The same goes for the fresh process in which a look-
 
 import atexit
 import contextlib
+import ctypes
 import gc
 import importlib
 import os
@@ -17,14 +18,18 @@ import socket
 import subprocess
 import sys
 import threading
+import warnings
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from multiprocessing.connection import Connection, Pipe, wait
 from typing import Any
 
+PR_SET_PDEATHSIG = 1  # of prctl
 ENDING = 10.0  # that a process on standby may take to end what it has started [seconds]
 
 _idle: list["Standby"] = []
 _kept = 0  # how many times `ahead` is open
+_all: weakref.WeakSet["Standby"] = weakref.WeakSet()
 
 
 class Standby:
@@ -43,6 +48,8 @@ class Standby:
             )
         self._pinned: Mapping[Any, Any] = {}  # prices that it holds, by request
         self._runs, self._code = False, 0  # the kernel, and how the last one ended
+        self._used = False
+        _all.add(self)
 
     def fork(self, connection_file: str, frames: Mapping[Any, Any], only: bool, leftovers: list[str]) -> None:
         """Fork a kernel for this connection file.
@@ -51,9 +58,14 @@ class Standby:
         leftovers     folders to remove should this process vanish before the next kernel is asked for
         """
         new = {key: frame for key, frame in frames.items() if self._pinned.get(key) is not frame}
-        self._pinned, self._runs = dict(frames), True
-        with contextlib.suppress(OSError):  # it has died, which `poll` tells
-            self._line.send((os.getcwd(), _environment(), connection_file, new, list(frames), only, leftovers))
+        message = (os.getcwd(), _environment(), connection_file, new, list(frames), only, leftovers)
+        self._pinned, self._runs, self._used = dict(frames), True, True
+        try:
+            self._line.send(message)
+        except BaseException as error:
+            self.process.kill()  # which has half of a message
+            if not isinstance(error, OSError):  # it has died, which `poll` tells
+                raise
 
     def poll(self) -> int | None:
         """Exit code of the kernel, None while it runs."""
@@ -86,6 +98,8 @@ class Standby:
     def close(self) -> None:
         """End it, and its kernel."""
         self._line.close()
+        if not self._used:
+            self.process.kill()  # it may still import
         try:
             self.process.wait(ENDING)
         except subprocess.TimeoutExpired:
@@ -130,13 +144,32 @@ def _close_idle() -> None:
         _idle.pop().close()
 
 
+def _next_idle() -> Standby | None:
+    """One that is idle, and has not been killed meanwhile."""
+    while _idle:
+        standby = _idle.pop()
+        if standby.process.poll() is None:
+            return standby
+        standby.close()
+    return None
+
+
+def _let_go() -> None:
+    """In a forked copy of this process: what stands by does so for the original."""
+    global _kept
+    _kept = 0
+    _idle.clear()
+    for standby in list(_all):
+        standby._line.close()
+
+
+os.register_at_fork(after_in_child=_let_go)
+
+
 @contextlib.contextmanager
 def waiting() -> Iterator[Standby]:
     """A process on standby: one that is idle, or a new one. Its kernel has ended afterwards, whatever became of it."""
-    try:
-        standby = _idle.pop()
-    except IndexError:
-        standby = Standby()
+    standby = _next_idle() or Standby()
     try:
         yield standby
     finally:
@@ -163,7 +196,7 @@ def _stand_by(line: Connection) -> None:
 def _get_ready() -> None:
     """Import, and load the compiled code and the fonts, by one small backtest.
 
-    Of made-up prices: to read real ones starts threads, and what has threads is not safely forked.
+    Of made-up prices: to read real ones starts more threads of libraries than there need be.
     """
     import numpy as np
     import pandas as pd
@@ -187,28 +220,35 @@ def _serve(line: Connection) -> None:
     waker.setblocking(False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(waker.fileno())
-    kernel, questions, leftovers = 0, None, []
-    try:
-        while True:
-            for ready in wait([line, woken, *([questions] if questions else [])]):
-                if ready is woken:
-                    woken.recv(4096)
-                    kernel = _collect(kernel, line)
-                elif ready is questions:
-                    questions = _answer(questions, line)
-                elif (message := line.recv()) is not None:
-                    *settled, new, wanted, only, leftovers = message
-                    _hold(new, wanted, only)
-                    questions, theirs = socket.socketpair()
-                    kernel = _fork(_be_kernel, *settled, theirs, without=[line, questions])
-                    theirs.close()
-                elif kernel:
-                    os.killpg(kernel, signal.SIGKILL)
-    except (EOFError, OSError):  # the process that asks is gone
-        if kernel:
-            os.killpg(kernel, signal.SIGKILL)
-        for folder in leftovers:
-            shutil.rmtree(folder, ignore_errors=True)
+    kernel, questions, leftovers, asked = 0, None, [], True
+    while asked:
+        for ready in wait([line, woken, *([questions] if questions else [])]):
+            if ready is woken:
+                woken.recv(4096)
+                kernel = _collect(kernel, line)
+            elif ready is questions:
+                questions = _answer(questions, line)
+            elif ready is line:
+                try:
+                    message = line.recv()
+                except (EOFError, OSError):  # the process that asks is gone
+                    message, asked = None, False
+                if message is None:
+                    _kill(kernel)
+                    continue
+                *settled, new, wanted, only, leftovers = message
+                _hold(new, wanted, only)
+                questions, theirs = socket.socketpair()
+                kernel = _fork(_be_kernel, *settled, theirs, without=[line, questions, woken, waker])
+                theirs.close()
+    for folder in leftovers:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _kill(group: int) -> None:
+    if group:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGKILL)
 
 
 def _hold(new: Mapping[Any, Any], wanted: list[Any], only: bool) -> None:
@@ -225,9 +265,9 @@ def _collect(kernel: int, line: Connection) -> int:
         while (ended := os.waitpid(-1, os.WNOHANG))[0]:
             if ended[0] == kernel:
                 kernel = 0
-                with contextlib.suppress(OSError):  # what it started and left behind
-                    os.killpg(ended[0], signal.SIGKILL)
-                line.send(os.waitstatus_to_exitcode(ended[1]))
+                _kill(ended[0])  # what it started and left behind
+                with contextlib.suppress(OSError):  # nobody is there any more, which the next message tells
+                    line.send(os.waitstatus_to_exitcode(ended[1]))
     return kernel
 
 
@@ -248,7 +288,10 @@ def _answer(questions: socket.socket, line: Connection) -> socket.socket | None:
 
 def _fork(work: Callable[..., Any], *arguments: Any, without: list[Any]) -> int:
     """A copy of this process in a group of its own that does the work and nothing else; its id."""
-    child = os.fork()
+    parent = os.getpid()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of threads: libraries' own, which know of forks
+        child = os.fork()
     if child:
         with contextlib.suppress(OSError):  # whoever is first
             os.setpgid(child, child)
@@ -257,6 +300,7 @@ def _fork(work: Callable[..., Any], *arguments: Any, without: list[Any]) -> int:
     try:
         with contextlib.suppress(OSError):
             os.setpgid(0, 0)
+        _end_with(parent)
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for end in without:
@@ -278,6 +322,14 @@ def _fork(work: Callable[..., Any], *arguments: Any, without: list[Any]) -> int:
         os._exit(code)
 
 
+def _end_with(parent: int) -> None:
+    """Be killed when the parent ends, where the system can do that; a kernel looks for itself too."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
 def _be_kernel(folder: str, environment: dict[str, str], connection_file: str, questions: socket.socket) -> None:
     from ipykernel.kernelapp import launch_new_instance
 
@@ -290,6 +342,7 @@ def _be_kernel(folder: str, environment: dict[str, str], connection_file: str, q
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
+    sys.path.append(folder)  # last, so that nothing there stands before a module that is installed
     # a kernel ends when its parent does, and is no part of anyone's history
     ends = f"--IPKernelApp.parent_handle={os.getppid()}"
     launch_new_instance(argv=["-f", connection_file, ends, "--HistoryManager.hist_file=:memory:"])

@@ -13,7 +13,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from backgrid import standby
 from backgrid.errors import ParameterError, ReportError
-from backgrid.report import run_report
+from backgrid.report import make_report, plan_report, run_report
 
 
 @pytest.fixture
@@ -57,19 +57,19 @@ def test_process_started_ahead_is_the_one_that_is_used_and_waits_again(started):
         for _ in range(2):
             with standby.waiting() as process:
                 assert [process.process] == started and started[0].poll() is None
-    assert started[0].poll() == 0 and not standby._idle
+    assert started[0].poll() is not None and not standby._idle
 
 
 def test_process_started_ahead_and_not_used_is_ended(started):
     with standby.ahead():
         pass
-    assert [process.poll() for process in started] == [0] and not standby._idle
+    assert [process.poll() for process in started] == [-signal.SIGKILL] and not standby._idle
 
 
 def test_refused_request_leaves_no_process(started, tmp_path):
     with pytest.raises(ParameterError):
         run_report(parameters={"symbol": "AAPL", "fees": -1.0}, out=tmp_path)
-    assert [process.poll() for process in started] == [0]
+    assert [process.poll() for process in started] == [-signal.SIGKILL]
 
 
 def test_report_uses_one_process_and_ends_it(started, tmp_path):
@@ -136,12 +136,13 @@ def test_random_numbers_that_nobody_seeded_differ_between_reports(started, noteb
     assert set(first.split()).isdisjoint(other.split())
 
 
-def test_process_that_died_early_is_reported_as_a_dead_kernel(started, notebook, tmp_path):
+def test_process_that_dies_before_its_kernel_is_forked_is_reported_as_a_dead_kernel(started, notebook, tmp_path):
     with standby.ahead():
-        started[0].kill()
-        started[0].wait()
-        with pytest.raises(ReportError, match="the kernel died"):
-            run_report(notebook("1"), out=tmp_path)
+        with standby.waiting() as process:
+            process.process.kill()
+            process.process.wait()
+            with pytest.raises(ReportError, match="the kernel died"):
+                make_report(plan_report(notebook("1")), tmp_path, process)
         assert run_report(notebook("1", name="next"), out=tmp_path).html.is_file()  # by another one
     assert len(started) == 2 and not list(tmp_path.glob(".run-*"))
 
@@ -244,4 +245,51 @@ def test_killed_report_leaves_nothing(tmp_path):
 def test_process_that_is_idle_is_used_before_another_is_started(started):
     with standby.ahead(), standby.ahead():
         pass
-    assert len(started) == 1 and started[0].poll() == 0
+    assert len(started) == 1 and started[0].poll() is not None
+
+
+def test_idle_process_that_was_killed_costs_no_report(started, notebook, tmp_path):
+    with standby.ahead():
+        started[0].kill()
+        started[0].wait()
+        assert run_report(notebook("1"), out=tmp_path).html.is_file()
+    assert len(started) == 2
+
+
+def test_long_line_without_blanks_is_no_trouble(notebook, tmp_path):
+    """A pattern that looked for a path from each of its characters took minutes."""
+    assert len(said(run_report(notebook("print('x' * 1_000_000)"), out=tmp_path))) == 1_000_000
+
+
+def test_error_that_says_too_much_fails_with_its_beginning(notebook, tmp_path):
+    with pytest.raises(ReportError) as caught:
+        run_report(notebook("raise ValueError('x ' * 1_000_000)"), out=tmp_path)
+    assert "ValueError: x x" in str(caught.value) and len(str(caught.value)) < 10_000
+
+
+def test_module_in_the_working_folder_is_found(notebook, tmp_path, monkeypatch):
+    (tmp_path / "my_rules.py").write_text("RULE = 'mine'\n")
+    monkeypatch.chdir(tmp_path)
+    assert said(run_report(notebook("import my_rules; print(my_rules.RULE)"), out=tmp_path)) == "mine"
+
+
+def test_forked_copy_of_a_process_does_not_use_what_stands_by_for_the_original(started, notebook, tmp_path):
+    with standby.ahead():
+        copy = os.fork()
+        if not copy:
+            os._exit(0 if not standby._idle and not standby._kept else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(copy, 0)[1]) == 0
+        assert run_report(notebook("1"), out=tmp_path).html.is_file()
+    assert len(started) == 1
+
+
+def test_interrupt_while_prices_are_sent_does_not_hang(started, monkeypatch):
+    def interrupted(_):
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    with standby.waiting() as process:
+        monkeypatch.setattr(process._line, "send", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            process.fork("none", {}, False, [])
+    assert started[0].poll() == -signal.SIGKILL
