@@ -30,7 +30,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from backgrid import standby
-from backgrid.batch_page import Run, index_page, index_rows, index_table
+from backgrid.batch_page import COLOURS, Run, index_page, index_rows, index_table
 from backgrid.batch_table import Job, read_jobs
 from backgrid.data import pinned, pins
 from backgrid.errors import BackgridError, ParameterError, ReportError, shown
@@ -43,9 +43,11 @@ from backgrid.report import (
     plan_report,
     remove_stale,
     working_folder,
+    writing,
 )
 from backgrid.result import VERDICTS_TYPE, BacktestResult
 from backgrid.search import n_threads
+from backgrid.templates import CELL_FILE
 
 log = logging.getLogger("backgrid")
 
@@ -54,8 +56,7 @@ LONGEST_MESSAGE, LONGEST_TRACEBACK = 2_000, 50_000  # of an error [characters]
 MOST_PRICES = 64  # requests whose prices a worker keeps
 ENDING = 5.0  # that workers may take to end what they have begun [seconds]
 MOST_BARS = 5_000  # of an equity line for the index; longer ones are taken by day
-COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # of a terminal
-ADDRESSES = re.compile(r"(?<!\S)\S*ipykernel_\d+[/\\]\d+\.py|\b0x[0-9a-f]{6,}\b")  # what differs from run to run
+ADDRESSES = re.compile(rf"{CELL_FILE}|\b0x[0-9a-f]{{6,}}\b")  # what differs from run to run
 
 Outcome = dict[str, Any]  # the fields of a Run that are not in the table
 
@@ -149,7 +150,7 @@ def run_batch(
     if executor is not None and not isinstance(executor, concurrent.futures.Executor):
         raise ParameterError(f"executor must be a concurrent.futures.Executor, got {shown(executor)}")
     jobs, folder = read_jobs(table), folder_of(out)
-    with _writing(folder):
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         remove_stale(folder)
     places = _places(jobs)
@@ -182,19 +183,11 @@ def _write_index(runs: tuple[Run, ...], folder: Path) -> None:
         "index.csv": index_table(runs).to_csv(index=False, lineterminator="\n"),
         "index.html": index_page(runs),
     }
-    with _writing(folder), working_folder(folder) as work:
+    with writing(folder), working_folder(folder) as work:
         for name, text in files.items():
             (work / name).write_text(text, encoding="utf-8")
         for name in files:
             os.replace(work / name, folder / name)
-
-
-@contextlib.contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise ReportError(f"cannot write {folder}: {error}. Free space, or give another folder.") from error
 
 
 @contextlib.contextmanager

@@ -32,6 +32,7 @@ from traitlets.config import Config
 
 from backgrid.errors import ReportError
 from backgrid.result import RESULT_TYPE
+from backgrid.templates import CELL_FILE
 
 PAGE = Path(__file__).parent / "html"
 SVG = "http://www.w3.org/2000/svg"
@@ -229,7 +230,7 @@ def _settled(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
         cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
         for output in cell.get("outputs", []):
             if output["output_type"] == "stream":  # a warning names a file after the process
-                output["text"] = re.sub(r"(?<!\S)\S*ipykernel_\d+[/\\]\d+\.py", "cell", output["text"])
+                output["text"] = re.sub(CELL_FILE, "cell", output["text"])
         cell["id"] = f"cell-{number:02d}"
     return notebook
 

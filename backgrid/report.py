@@ -94,11 +94,11 @@ class Plan(NamedTuple):
     @property
     def name(self) -> str:
         """Of its folder: the same for the same request."""
-        content = _sha256(self.template.read_bytes())
+        content = sha256(self.template.read_bytes())
         key = json.dumps([self.template.stem, content, self.complete, sorted(self.given)], sort_keys=True)
         about = [str(self.complete[name])[:40] for name in ABOUT if self.complete.get(name)] or [self.template.stem]
         named = re.sub(r"[^A-Za-z0-9^=.-]+", "_", "_".join(about))[:60].lstrip(".")
-        return f"{named}_{_sha256(key.encode())[:10]}"
+        return f"{named}_{sha256(key.encode())[:10]}"
 
 
 def run_report(
@@ -184,11 +184,18 @@ def plan_report(template: str | Path, parameters: Mapping[str, Any] | None = Non
 def make_report(plan: Plan, out: Path, process: standby.Standby, cell_timeout: float | None = None) -> Report:
     """Execute what is planned, and write its folder into `out`."""
     folder = out / plan.name
-    try:
+    with writing(folder):
         out.mkdir(parents=True, exist_ok=True)
         note_reports(out)
         with working_folder(out) as work:
             return _run(plan, folder, work, process, cell_timeout)
+
+
+@contextlib.contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Within it, an error of the disk is a ReportError that names the folder."""
+    try:
+        yield
     except OSError as error:
         raise ReportError(f"cannot write {folder}: {error}. Free space, or give another folder.") from error
 
@@ -346,7 +353,7 @@ def _run(plan: Plan, folder: Path, work: Path, process: standby.Standby, cell_ti
         "report.html": tools.render_html(notebook),
     }
     provenance = _provenance(plan, recorded)
-    provenance["files"] = {name: _sha256(text.encode()) for name, text in sorted(files.items())}
+    provenance["files"] = {name: sha256(text.encode()) for name, text in sorted(files.items())}
     files["run_log.json"] = json.dumps({"started": started.isoformat(), "seconds": time.perf_counter() - clock}) + "\n"
     files["provenance.json"] = json.dumps(provenance, indent=2) + "\n"
     _put(files, work / "whole", folder)
@@ -377,7 +384,7 @@ def is_finished(plan: Plan, folder: Path) -> bool:
         kept = noted["snapshot"]
         same = all(noted[name] == value for name, value in expected.items() if value is not None)
         same = same and (not snapshots or snapshots == set(kept.values() if isinstance(kept, dict) else [kept]))
-        return same and all(_sha256((folder / name).read_bytes()) == sha for name, sha in noted["files"].items())
+        return same and all(sha256((folder / name).read_bytes()) == sha for name, sha in noted["files"].items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
@@ -431,8 +438,8 @@ def _code(path: Path, complete: Mapping[str, Any]) -> dict[str, Any]:
     requirements = importlib.metadata.requires("backgrid") or []
     names = sorted({re.split(r"[^A-Za-z0-9_-]", line)[0] for line in requirements if "extra ==" not in line})
     return {
-        "template_sha256": _sha256(path.read_bytes()),
-        "strategy_sha256": _sha256(inspect.getsource(strategy).encode()) if strategy else None,
+        "template_sha256": sha256(path.read_bytes()),
+        "strategy_sha256": sha256(inspect.getsource(strategy).encode()) if strategy else None,
         "package_sha256": _package_hash(),
         "versions": {**versions(), **{name: importlib.metadata.version(name) for name in names}},
     }
@@ -448,7 +455,7 @@ def _package_hash() -> str:
     return found.hexdigest()
 
 
-def _sha256(content: bytes) -> str:
+def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 

@@ -6,7 +6,6 @@ where it has changed, of the report's own notebook; so run again only reports of
 
 import ast
 import dataclasses
-import hashlib
 import importlib.metadata
 import itertools
 import json
@@ -26,7 +25,7 @@ from backgrid.data import fetch_ohlcv, pinned, request_key
 from backgrid.errors import BackgridError, ParameterError, shown
 from backgrid.metrics import METRICS, format_value
 from backgrid.page import html_table, versions
-from backgrid.report import run_report
+from backgrid.report import run_report, sha256
 from backgrid.result import BacktestResult
 from backgrid.settings import setting
 from backgrid.templates import find_template, read_parameters
@@ -180,7 +179,7 @@ class _Finished(NamedTuple):
         return missing + [
             f"{name} is not the file that was written: its SHA-256 is not the one in provenance.json"
             for name in COMPARED
-            if name in self.files and name in recorded and recorded[name] != _sha256(self.files[name])
+            if name in self.files and name in recorded and recorded[name] != sha256(self.files[name])
         ]
 
     def result(self) -> BacktestResult | None:
@@ -324,10 +323,6 @@ def _open(path: str | Path) -> _Finished:
     if wrong or not isinstance(provenance.get("files", {}), dict):
         raise ParameterError(f"provenance.json of {folder} lacks {', '.join(wrong) or 'files'}: it is not as written")
     return _Finished(folder, provenance, files)
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
 
 
 def _cells(files: Mapping[str, bytes]) -> list[dict[str, Any]]:
@@ -504,7 +499,7 @@ def _template_of(report: _Finished, work: Path) -> tuple[Path, list[str]]:
     name, recorded = report.provenance["template"], report.provenance["template_sha256"]
     try:
         path = find_template(name)
-        if _sha256(path.read_bytes()) == recorded:
+        if sha256(path.read_bytes()) == recorded:
             return path, []
         said = f"the template {name} has changed"
     except ParameterError:
@@ -554,9 +549,7 @@ def _contradictions(report: _Finished, template: Path) -> list[str]:
 
 
 def _other_code(reports: tuple[_Finished, _Finished]) -> list[Change]:
-    a, b = (_code_of(report.provenance) for report in reports)
-    known, absent = dict.fromkeys([*a, *b]), "not recorded"
-    return [Change(name, a.get(name, absent), b.get(name, absent)) for name in known if a.get(name) != b.get(name)]
+    return _changes(*(_code_of(report.provenance) for report in reports), absent="not recorded")
 
 
 def _code_of(provenance: Mapping[str, Any]) -> dict[str, Any]:
@@ -664,8 +657,12 @@ def _page_apart(a: Mapping[str, bytes], b: Mapping[str, bytes]) -> str:
 
 def _other_parameters(reports: tuple[_Finished, _Finished], results: tuple[Any, Any]) -> list[Change]:
     """Parameters that differ; one that was left open counts as what the run took for it."""
-    a, b = (_settled(*side) for side in zip(reports, results, strict=True))
-    known, absent = dict.fromkeys([*a, *b]), "absent"
+    return _changes(*itertools.starmap(_settled, zip(reports, results, strict=True)), absent="absent")
+
+
+def _changes(a: Mapping[str, Any], b: Mapping[str, Any], *, absent: str) -> list[Change]:
+    """What has another value in each; `absent` where a side has none."""
+    known = dict.fromkeys([*a, *b])
     return [Change(name, a.get(name, absent), b.get(name, absent)) for name in known if a.get(name) != b.get(name)]
 
 

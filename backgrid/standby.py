@@ -201,7 +201,7 @@ def _get_ready() -> None:
     import numpy as np
     import pandas as pd
 
-    from backgrid import lookahead, page, plot
+    from backgrid import lookahead, page  # noqa: F401  the former for what is forked
     from backgrid.engine import run_backtest
 
     close = 100.0 * np.exp(0.1 * np.sin(np.arange(300) / 9.0))
@@ -211,7 +211,6 @@ def _get_ready() -> None:
     page.summary(result)
     page.stress(result)
     result.plot().svg()
-    _ = lookahead, plot
 
 
 def _serve(line: Connection) -> None:

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from backgrid.errors import ParameterError, did_you_mean, shown
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,80}")  # of a template
+CELL_FILE = r"(?<!\S)\S*ipykernel_\d+[/\\]\d+\.py"  # what a kernel calls the source of a cell, after its process
 NOUNS = {
     "str": "text",
     "int": "a whole number",
