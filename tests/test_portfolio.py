@@ -336,7 +336,6 @@ def test_ruin_ends_the_run_with_what_is_held(bars):
         ({"prices_by_symbol": [None]}, ParameterError, "prices_by_symbol must be a dict of prices by symbol"),
         ({"cash": 10**400}, ParameterError, "cash must be a number above 0"),
     ],
-    ids=str,
 )
 def test_wrong_arguments_are_named(bars, change, error, says):
     prices = {"A": bars([1.0, 2.0, 3.0]), "B": bars([1.0, 1.0, 2.0])}
