@@ -19,7 +19,8 @@ report: .venv/for-run  ## Run the AAPL report on the embedded sample; the last l
 
 test: .venv/for-test  ## Run all tests, the notebooks and the import rules (one of them: ARGS="-k sharpe")
 	@BACKGRID_LEDGER=off $(RUN) pytest --numprocesses auto --dist loadfile \
-	    $(or $(ARGS),--cov --cov-report term-missing:skip-covered)
+	    $(or $(ARGS),--cov --cov-report term-missing:skip-covered tests)
+	@test -n "$(ARGS)" || BACKGRID_LEDGER=off $(RUN) pytest notebooks/0*.ipynb
 
 parity: .venv/for-parity  ## Hold the engine to its peers (vectorbt, backtesting.py, TA-Lib ...) and print the table
 	@$(RUN) pytest -W default tests/parity $(ARGS)

@@ -64,6 +64,7 @@ class Standby:
             self._line.send(message)
         except BaseException as error:
             self.process.kill()  # which has half of a message
+            self.process.wait()
             if not isinstance(error, OSError):  # it has died, which `poll` tells
                 raise
 
