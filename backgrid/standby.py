@@ -366,3 +366,4 @@ def _be_fresh(sent: int, answers: int, said: int) -> None:
 
 if __name__ == "__main__":
     _stand_by(Connection(int(sys.argv[1])))
+    os._exit(0)  # without taking all modules apart first: 0.2 s

@@ -438,6 +438,33 @@ def test_program_exits_0_1_or_2_and_shows_no_traceback(words, code, tmp_path):
     assert "Traceback" not in done.stderr and len(done.stderr.splitlines()) == bool(code)
 
 
+ENDINGS = {  # what the command does, and its exit code
+    "sys.exit(3)": 3,
+    "sys.exit('words')": 1,
+    "sys.exit()": 0,
+    "1 / 0": 1,
+    "os.close(1)": 0,
+}
+
+
+@pytest.mark.parametrize(("does", "code"), ENDINGS.items(), ids=str)
+def test_program_ends_with_its_code_after_what_others_left_to_do(does, code):
+    program = f"""
+import atexit, os, sys
+from backgrid import __main__ as program
+
+def main(**_):
+    atexit.register(print, "cleaned up", file=sys.stderr)
+    {does}
+
+program.main = main
+program.start()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, "cleaned up" in done.stderr) == (code, True)
+    assert ("ZeroDivisionError" in done.stderr, "words" in done.stderr) == ("/" in does, "words" in does)
+
+
 def test_installed_command_is_this_one():
     command = Path(sys.executable).with_name("backgrid")
     done = subprocess.run([command, "--version"], capture_output=True, text=True, check=True)
