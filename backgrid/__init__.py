@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from backgrid.errors import ParameterError as ParameterError
     from backgrid.errors import PricesError as PricesError
     from backgrid.errors import ReportError as ReportError
-    from backgrid.explore import Explorer as Explorer
-    from backgrid.explore import explore as explore
     from backgrid.grid import GridResult as GridResult
     from backgrid.grid import run_grid as run_grid
     from backgrid.ledger import count_trials as count_trials
@@ -51,6 +49,8 @@ if TYPE_CHECKING:
     from backgrid.result import BacktestResult as BacktestResult
     from backgrid.result import PortfolioResult as PortfolioResult
     from backgrid.run import run_request as run_request
+    from backgrid.sliders import Explorer as Explorer
+    from backgrid.sliders import explore as explore
     from backgrid.space import sample_grid as sample_grid
     from backgrid.strategies import calculate_ma_crossover_signals as calculate_ma_crossover_signals
     from backgrid.strategies import register_strategy as register_strategy
@@ -67,7 +67,6 @@ _HOMES = {
     "data": ("fetch_ohlcv",),
     "engine": ("calculate_returns", "run_backtest"),
     "errors": ("BackgridError", "DataFetchError", "LookaheadError", "ParameterError", "PricesError", "ReportError"),
-    "explore": ("Explorer", "explore"),
     "grid": ("GridResult", "run_grid"),
     "ledger": ("count_trials", "read_ledger"),
     "lookahead": ("LookaheadReport", "check_lookahead"),
@@ -83,6 +82,7 @@ _HOMES = {
     "reproduce": ("Differences", "Rerun", "diff_reports", "rerun_report"),
     "result": ("BacktestResult", "PortfolioResult"),
     "run": ("run_request",),
+    "sliders": ("Explorer", "explore"),
     "space": ("sample_grid",),
     "strategies": ("calculate_ma_crossover_signals", "register_strategy", "select_params"),
     "walkforward": ("WalkForwardResult", "combinatorial_cross_validation", "walk_forward"),

@@ -16,6 +16,7 @@ FEWEST_BARS = 10  # fewer have no interval
 MOST_DRAWS = 100_000
 LARGEST = 1e60  # beyond it a fourth moment leaves the range of floats
 CELLS = 2**18  # numbers at a time: resamples by bars
+MOST_PLACES = 100_000  # of more bars, equal stretches are drawn in their place
 
 
 class Interval(NamedTuple):
@@ -119,6 +120,11 @@ def bootstrap_ci(
     adds to the metric. It needs a fourth moment for the Sharpe ratio and more for the volatility: where volatility
     itself comes in long waves, its interval is too narrow.
 
+    Of more than 100,000 bars, the resamples draw stretches of k bars each in place of bars, k the least that leaves
+    100,000 or fewer; a stretch holds the sums of what the metric is made of, such as r and r**2, so its mean and
+    variance remain those of bars, and the standard error is that of all bars. What is given up is only that a block
+    begins anywhere: it begins with a stretch, and is k bars long at least.
+
     A drawdown is no such mean: its interval holds the drawdowns of `level` of the histories that the same returns
     could have made, in blocks, in another order.
 
@@ -216,6 +222,9 @@ def _studentised(lines, value, tails, n_boot, seed):
         if not np.isfinite(added).all():
             return NAN, NAN
         error = math.sqrt(long_run_variance(added) / n_bars)
+        if n_bars > MOST_PLACES:
+            lines = _stretches(lines, mean)
+            n_bars, added = lines.shape[1], slopes @ (lines - mean[:, None])
         parts = resamples(n_bars, optimal_block_length(added), n_boot, seed)
         first, second, *products = np.concatenate([_block_products(lines, places) for places in parts]).T
         drawn, a, b = value(first, second)
@@ -226,6 +235,20 @@ def _studentised(lines, value, tails, n_boot, seed):
         return NAN, NAN
     low, high = np.quantile(ratio, tails)
     return centre - high * error, centre - low * error
+
+
+def _stretches(lines: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """Both lines over stretches of equally many bars, the last one shorter: as many as may be drawn, or fewer.
+
+    A value is the mean of the line plus what the bars of its stretch add to it, so that the means of as many stretches
+    as there are vary as those of all bars do, whichever length the last one has.
+
+    lines    float64[2, n_bars]
+    returns  float64[2, n_stretches]   of the same means
+    """
+    n_bars = lines.shape[1]
+    starts = np.arange(0, n_bars, -(-n_bars // MOST_PLACES))
+    return mean[:, None] + np.add.reduceat(lines - mean[:, None], starts, axis=1) * (starts.size / n_bars)
 
 
 @compiled

@@ -8,6 +8,7 @@ from typing import Any
 from backgrid.errors import BackgridError, ParameterError, shown
 from backgrid.templates import NAME, find_template, read_parameters, template_folders
 
+RUN = ("execution", "papermill", "widgets")  # metadata that a run leaves: times, paths, sliders
 CELLS: list[tuple[str, list[str], str]] = [  # kind, tags, source; of the notebook {name}
     (
         "markdown",
@@ -152,4 +153,7 @@ def _copy(path: Path) -> dict[str, Any]:
     for cell in notebook["cells"]:
         if cell["cell_type"] == "code":
             cell.update(execution_count=None, outputs=[])
+    for part in (notebook, *notebook["cells"]):
+        for name in RUN:
+            part.get("metadata", {}).pop(name, None)
     return notebook

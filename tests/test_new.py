@@ -139,6 +139,17 @@ def test_copy_leaves_out_what_cells_showed(workplace):
     assert all(cell.outputs == [] and cell.execution_count is None for cell in copy.cells if cell.cell_type == "code")
 
 
+def test_copy_leaves_out_what_a_run_has_noted(workplace):
+    """Times, paths, and sliders that no longer move."""
+    path = new_notebook("first")
+    notebook, clean = read(path), path.read_text()
+    notebook.metadata.update(papermill={"start_time": "2020"}, widgets={"state": {}})
+    for cell in notebook.cells:
+        cell.metadata.update(papermill={"duration": 1.0}, execution={"iopub.status.idle": "2020"})
+    path.write_text(nbformat.writes(notebook))
+    assert new_notebook("second", str(path)).read_text() == clean
+
+
 @pytest.mark.parametrize(
     ("template", "said"),
     [

@@ -12,10 +12,11 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from nbclient import NotebookClient
 
-from backgrid import ParameterError, PricesError, deflated_sharpe_ratio, explore, run_backtest
-from backgrid.explore import _span, _ticks
+from backgrid import ParameterError, PricesError, count_trials, deflated_sharpe_ratio, explore, run_backtest
+from backgrid.sliders import _span, _ticks
 from backgrid.strategies import STRATEGIES
 
+BOTH = pytest.mark.usefixtures("either")
 HOW = "A static figure. For sliders: pip install ipywidgets, and run this cell in JupyterLab."
 
 
@@ -53,6 +54,14 @@ def kernel(monkeypatch):
     return make
 
 
+@pytest.fixture(params=["sliders", "static figure"])
+def either(request, monkeypatch):
+    """With ipywidgets, and without: what is run must not depend on it."""
+    if request.param == "static figure":
+        monkeypatch.setitem(sys.modules, "ipywidgets", None)
+    return request.param == "sliders"
+
+
 @pytest.fixture
 def displayed(monkeypatch):
     """What is displayed."""
@@ -86,8 +95,25 @@ def test_each_combination_is_a_trial_once(aapl):
     for window in (10, 11, 12, 11, 10, 20):
         slider.value = window
     assert explorer.n_trials == 4  # 20, 10, 11, 12
-    assert "Sharpe, 4 combinations tried" in text(explorer)
+    assert "Sharpe, 4 combinations tried in this panel" in text(explorer)
     assert "the best of 4 without skill would show a Sharpe of about" in text(explorer)
+
+
+def test_same_parameters_of_another_strategy_are_another_trial(aapl):
+    explorer = explore(aapl)
+    explorer.chooser.value = "ema_crossover"
+    explorer.controls["slow_window"].value = 50
+    explorer.controls["fast_window"].value = 20
+    assert explorer.params == {"fast_window": 20, "slow_window": 50}
+    assert explorer.n_trials == 4  # the crossover, the other one at 12/26, 12/50 and 20/50
+
+
+def test_ledger_does_not_count_what_sliders_try_and_the_panel_says_so(aapl, tmp_path, monkeypatch):
+    monkeypatch.setenv("BACKGRID_LEDGER", str(tmp_path / "ledger.db"))
+    explorer = explore(aapl)
+    explorer.controls["fast_window"].value = 10
+    assert explorer.n_trials == 2 and count_trials() == 0
+    assert "The trial ledger does not count them." in text(explorer)
 
 
 def test_deflated_sharpe_takes_the_number_of_trials(aapl):
@@ -124,6 +150,18 @@ def test_error_of_ones_own_function_is_one_line(aapl):
     explorer.controls["window"].value = 13
     assert explorer.message == "ZeroDivisionError: unlucky number"
     assert explorer.message in text(explorer)
+
+
+def test_words_of_an_error_cannot_break_the_page(aapl):
+    def hostile(prices, *, window=10):
+        if window == 13:
+            raise ValueError("<script>alert(1)</script> & more")
+        return np.ones(len(prices))
+
+    explorer = explore(aapl, hostile)
+    explorer.controls["window"].value = 13
+    assert explorer.message == "ValueError: <script>alert(1)</script> & more"
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; more" in view(explorer) and "<script" not in view(explorer)
 
 
 def test_another_strategy_has_sliders_of_its_own(aapl):
@@ -177,6 +215,10 @@ def test_controls_follow_the_defaults(aapl):
         (0.07, 0.5, (0.0, 0.5, 0.001)),
         (0.0, 0.0, (-1.0, 1.0, 0.1)),
         (-2.0, -2.0, (-6.0, 6.0, 0.1)),
+        (1e-13, 1e-13, (0.0, 3e-13, 1e-14)),
+        (-1e-13, -1e-13, (-3e-13, 3e-13, 1e-14)),
+        (1e9, 1e9, (0.0, 3e9, 1e8)),
+        (10**9, 10**9, (1, 5 * 10**9, 1)),
     ],
 )
 def test_slider_goes_from_its_default_to_either_side(default, value, span):
@@ -193,10 +235,114 @@ def test_ranges_are_the_users(aapl):
     ]
 
 
-def test_start_outside_a_range_is_moved_to_its_end_and_run_there(aapl):
-    explorer = explore(aapl, margin, params={"window": 40}, ranges={"window": (5, 12)})
-    assert explorer.controls["window"].value == explorer.params["window"] == 12
+@BOTH
+def test_default_outside_its_range_is_moved_to_the_end_and_run_there(aapl):
+    explorer = explore(aapl, margin, ranges={"window": (15, 40), "width": (0.0, 0.01)})
+    assert (explorer.params["window"], explorer.params["width"]) == (15, 0.01)
     assert explorer.n_trials == 1
+
+
+@BOTH
+@pytest.mark.parametrize("window", [4, 13])
+def test_start_outside_its_range_is_refused(aapl, window):
+    with pytest.raises(ParameterError, match=f"window {window} is outside of its slider, 5 to 12; begin within"):
+        explore(aapl, margin, params={"window": window}, ranges={"window": (5, 12)})
+
+
+@BOTH
+def test_start_at_the_end_of_a_range_is_kept(aapl):
+    assert explore(aapl, margin, params={"window": 12}, ranges={"window": (5, 12)}).params["window"] == 12
+
+
+@BOTH
+def test_level_that_no_slider_reaches_is_refused(aapl):
+    with pytest.raises(ParameterError, match="upper 170 is outside of its slider, 0.0 to 100.0"):
+        explore(aapl, "rsi_reversion", params={"upper": 170})
+
+
+@BOTH
+def test_function_by_the_name_of_a_registered_strategy_has_its_own_ranges(aapl):
+    def rsi_reversion(prices, *, lower=-5):
+        return np.ones(len(prices))
+
+    assert explore(aapl, rsi_reversion).params == {"lower": -5}
+
+
+@pytest.mark.parametrize(
+    "size", [1e-13, 1e-320, 5e-324, 1e9, 1e10, 1e300, 0.0, -0.0, -1e-13, -1e9, 10**9, -(10**9), 10**400, True]
+)
+def test_default_of_any_size_works(aapl, size, either):
+    def sized(prices, *, size=size):
+        return np.ones(len(prices))
+
+    explorer = explore(aapl, sized)
+    assert explorer.params == {"size": size} and explorer.n_trials == 1
+    assert ("size" in explorer.controls) == (either and (size == 0 or 1e-300 <= abs(size) <= 1e9))
+
+
+@BOTH
+@pytest.mark.parametrize("value", [1e-320, 1e15, 10**400])
+def test_start_that_no_slider_reaches_is_kept(aapl, value):
+    explorer = explore(aapl, margin, params={"shift": value})
+    assert explorer.params["shift"] == value and "shift" not in explorer.controls
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "given", [{"shift": 3}, {"strict": np.True_}, {"window": np.int64(7)}, {"label": np.str_("y")}]
+)
+def test_start_of_a_like_type_is_one_trial(aapl, given):
+    explorer = explore(aapl, margin, params=given)
+    assert explorer.params.items() >= given.items() and explorer.n_trials == 1
+    assert type(explorer.params["shift"]) is float
+
+
+@BOTH
+@pytest.mark.parametrize("prices", [None, "AAPL", [1.0, 2.0]])
+def test_prices_that_are_none_are_refused(prices):
+    with pytest.raises(PricesError, match="prices must be"):
+        explore(prices)
+
+
+@BOTH
+def test_prices_with_a_gap_are_refused(aapl):
+    with pytest.raises(PricesError, match="2023-01-09"):
+        explore(aapl.where(aapl["Close"] != aapl.loc["2023-01-09", "Close"]))
+
+
+@BOTH
+def test_series_of_closes_and_function_of_closes(aapl):
+    def rising(close, *, window=5):
+        return (close > close.shift(window)).astype(float)
+
+    explorer = explore(aapl["Close"], rising, fill="close")
+    assert explorer.result == run_backtest(aapl["Close"], rising, fill="close")
+
+
+@pytest.mark.parametrize(
+    ("span", "readout"),
+    [
+        ((0.0, 1.0, 0.25), ".2f"),
+        ((0.05, 1.05, 0.1), ".2f"),
+        ((0.0, 5.0, 1.0), ".0f"),
+        ((0.0, 1e9), ".0f"),
+        ((0.0, 1e-13), ".4g"),
+    ],
+)
+def test_number_beside_a_slider_shows_its_steps(aapl, span, readout):
+    assert explore(aapl, margin, ranges={"width": span}).controls["width"].readout_format == readout
+
+
+def test_parameter_without_a_control_can_be_given(aapl):
+    """None, a list and the like stay as they are, or as they are asked for."""
+
+    def optional(prices, *, stop=None, mode="mean", choices=("a", "b")):
+        return np.ones(len(prices)) * (stop or 1.0)
+
+    explorer = explore(aapl, optional, params={"stop": 0.5})
+    assert list(explorer.controls) == ["mode"]
+    explorer.controls["mode"].value = "median"
+    assert explorer.params == {"stop": 0.5, "mode": "median", "choices": ("a", "b")} and explorer.n_trials == 2
 
 
 @pytest.mark.parametrize(
@@ -212,8 +358,16 @@ def test_start_outside_a_range_is_moved_to_its_end_and_run_there(aapl):
         ({"ranges": {"fast_window": (2, 1)}}, "low below high"),
         ({"ranges": {"fast_window": (1, 2.5)}}, "whole numbers"),
         ({"ranges": {"fast_window": 5}}, "must be \\(low, high\\)"),
-        ({"ranges": {"fast_window": (1, 9, 0)}}, "must be \\(low, high\\)"),
-        ({"strategy": margin, "ranges": {"label": (1, 2)}}, "label is no number"),
+        ({"ranges": {"fast_window": (1, 9, 0)}}, "needs a step above 0"),
+        ({"ranges": {"fast_window": (1, 9, -1)}}, "needs a step above 0"),
+        ({"ranges": {"fast_window": (5, 5)}}, "to begin at 5, give that in params and leave fast_window out of ranges"),
+        ({"ranges": {"fast_window": (1, 10**400)}}, "up to 1,000,000,000"),
+        ({"ranges": {"fast_window": (True, 9)}}, "whole numbers"),
+        ({"strategy": margin, "ranges": {"width": (0.0, 5e-324)}}, "a step of 0: give it farther ends"),
+        ({"strategy": margin, "ranges": {"width": (1.0, np.nextafter(1.0, 2.0))}}, "give it farther ends"),
+        ({"strategy": margin, "ranges": {"width": (float("nan"), 1.0)}}, "of numbers up to"),
+        ({"strategy": margin, "ranges": {"table": (1, 2)}}, "the default of table is None, no number"),
+        ({"strategy": margin, "ranges": {"label": (1, 2)}}, "the default of label is 'x', no number"),
     ],
 )
 def test_wrong_request_is_told_at_once(aapl, given, said):
@@ -299,7 +453,7 @@ def test_outside_a_notebook_there_is_a_static_figure(aapl, displayed, capsys):
     explorer._ipython_display_()
     assert capsys.readouterr().out == HOW + "\n" and len(displayed) == 1
     assert repr(explorer).startswith("<Explorer ma_crossover(fast_window=20, slow_window=50) on AAPL: sharpe ")
-    assert repr(explorer).endswith("1 combination tried>")
+    assert repr(explorer).endswith("1 combination tried in this panel>")
 
 
 def test_in_a_notebook_the_sliders_are_shown(aapl, kernel, displayed, capsys):
@@ -329,14 +483,14 @@ def test_run_notebook_holds_the_same_bytes_each_time(tmp_path):
     assert "widgets" not in notebook.metadata
 
 
-def test_function_is_called_whichever_way_it_is_imported():
-    """The module and the function have one name."""
+def test_function_is_no_module():
+    """Whatever of the package is imported first."""
     code = """
-        from backgrid.explore import explore as function
+        import importlib, pkgutil, types
         import backgrid
-        from backgrid import fetch_ohlcv
-        prices = fetch_ohlcv("AAPL", "2023-01-01", "2023-12-31", source="sample")
-        assert backgrid.explore(prices).params == function(prices).params
-        assert backgrid.Explorer and backgrid.explore is function
+        for module in pkgutil.iter_modules(backgrid.__path__):
+            if module.name != "__main__":
+                importlib.import_module(f"backgrid.{module.name}")
+        assert type(backgrid.explore) is types.FunctionType
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)

@@ -1,21 +1,23 @@
 """Sliders over the parameters of a strategy, in a notebook: equity, drawdown and metrics follow the hand.
 
 Each combination that the hand passes is a trial, so the panel counts them and says what a Sharpe ratio is worth after
-so many. Its figure is a small SVG drawn here, since matplotlib takes longer than a hand waits.
+so many. It counts its own only: the trial ledger holds what a request can ask for again, and a hand on a slider leaves
+none. Its figure is a small SVG drawn here, since matplotlib takes longer than a hand waits.
 """
 
+import copy
 import functools
 import html
 import math
 import sys
-import types
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from backgrid.bars import bar_text, drawn_bars
+from backgrid.bars import bar_text, drawn_bars, float_of
 from backgrid.engine import complete_given, run_backtest
 from backgrid.errors import BackgridError, ParameterError, did_you_mean, shown
 from backgrid.metrics import METRICS, NAN, drawdown_of, format_metric, format_value
@@ -27,7 +29,8 @@ HOW = "A static figure. For sliders: pip install ipywidgets, and run this cell i
 SHOWN = ("cagr", "annual_volatility", "max_drawdown", "n_trades", "exposure")  # beside the Sharpe ratio
 LEVEL = (0.0, 100.0, 1.0)
 RANGES = {"rsi_reversion": {"lower": LEVEL, "upper": LEVEL}}  # low, high, step where the default does not tell
-FARTHEST = 1e9  # a default beyond has no slider
+NEAREST, FARTHEST = 1e-300, 1e9  # what is not 0 and not between them in size has no slider
+MOST_DECIMALS = 6  # beside a slider, before it counts significant digits instead
 MOST_DRAWN = 800  # bars of a line
 MOST_LETTERS = 14  # of a name at the end of its line
 WIDTH, HEIGHT, LEFT, RIGHT = 960, 420, 72, 850  # of the figure, and where its lines begin and end; the rest likewise
@@ -64,7 +67,8 @@ class Explorer:
     message : str
         Why the sliders cannot be run as they stand; empty if they can.
     n_trials : int
-        Combinations tried so far, each counted once, those of all strategies together. [trials]
+        Combinations tried in this panel so far, each counted once, those of all strategies together. The trial ledger
+        does not know of them. [trials]
     controls : dict
         The ipywidgets of the parameters, by name; empty without ipywidgets, and where a notebook runs by itself.
     chooser : ipywidgets.Dropdown or None
@@ -87,7 +91,7 @@ class Explorer:
 
     @property
     def n_trials(self) -> int:
-        """Combinations tried so far. [trials]"""
+        """Combinations tried in this panel so far. [trials]"""
         return len(self._tried)
 
     @property
@@ -126,9 +130,8 @@ class Explorer:
             display({**self._panel._repr_mimebundle_(), "text/plain": repr(self)}, raw=True)
 
     def __repr__(self) -> str:
-        tried = f"{self.n_trials:,} combination{'s' * (self.n_trials != 1)} tried"
         sharpe = format_metric("sharpe", self.result.metrics["sharpe"])
-        return f"<Explorer {self.result.title}: sharpe {sharpe}, {tried}>"
+        return f"<Explorer {self.result.title}: sharpe {sharpe}, {_tried(self.n_trials)}>"
 
 
 def explore(
@@ -141,8 +144,10 @@ def explore(
 ) -> Explorer:
     """Sliders over a strategy's parameters; equity, drawdown and metrics change while they are dragged.
 
-    Each combination that is passed is a trial: the panel counts them, and shows what the Sharpe ratio is worth after
-    so many. Without ipywidgets, and where nobody is there to drag, it shows a static figure.
+    What is chosen on sliders is the winner of a search, as that of a sweep is. So each combination that is passed is a
+    trial: the panel counts them, and shows what the Sharpe ratio is worth after so many. It counts what was tried in
+    this panel only, and the trial ledger (`count_trials`) does not count it: to have a search on record, run its
+    combinations by `run_grid`. Without ipywidgets, and where nobody is there to drag, it shows a static figure.
 
     Parameters
     ----------
@@ -151,9 +156,11 @@ def explore(
     strategy : str or function
         A registered name, or a function of the prices. The other registered strategies can be chosen beside it.
     params : dict, optional
-        Where the sliders begin; the strategy's defaults for the rest.
+        Where the sliders begin; the strategy's defaults for the rest. A default that is no number, text or truth value
+        has no control and stays as it is.
     ranges : dict, optional
-        (low, high) or (low, high, step) of sliders by parameter; from the defaults for the rest.
+        (low, high) or (low, high, step) of sliders by parameter; from the defaults for the rest. A default outside of
+        its range begins at its nearer end; a value of `params` must lie within.
     **settings
         Any other argument of `run_backtest`: fees, fill, stop_loss ...
 
@@ -165,7 +172,7 @@ def explore(
     Raises
     ------
     ParameterError, PricesError
-        As `run_backtest`, of what the sliders begin with; for a range that is none.
+        As `run_backtest`, of what the sliders begin with; for a range that is none, and a start outside of it.
 
     Examples
     --------
@@ -174,15 +181,30 @@ def explore(
     if not isinstance(strategy, str) and not callable(strategy):
         raise ParameterError(f"explore needs a strategy by name, or a function; got {shown(strategy)}")
     function = get_strategy(strategy) if isinstance(strategy, str) else strategy
-    name, start = function_name(function), complete_params(function, params)
-    spans = {**RANGES, name: {**RANGES.get(name, {}), **_check_ranges(function, ranges)}}
-    run = functools.partial(run_backtest, prices.copy(), **complete_given(settings))
+    name = function_name(function)
+    known = RANGES.get(name, {}) if STRATEGIES.get(name) is function else {}
+    spans = {**RANGES, name: {**known, **_check_ranges(function, ranges)}}
+    start = _start(function, params, spans[name])
+    run = functools.partial(run_backtest, copy.copy(prices), **complete_given(settings))
     explorer = Explorer(run, {name: function, **{other: f for other, f in STRATEGIES.items() if other != name}})
+    explorer._try(name, start)  # here, so that what cannot be run is an error and not a message in a panel
     widgets = _widgets()
     if widgets:
         _build(explorer, widgets, name, start, spans)
-    explorer._try(name, {**start, **{key: control.value for key, control in explorer.controls.items()}})
     return explorer
+
+
+def _start(function: Callable, params: Mapping[str, Any] | None, spans: Mapping[str, tuple]) -> dict[str, Any]:
+    """All parameters as the controls begin: those given, which must lie in their ranges, and defaults, moved there."""
+    start, defaults = complete_params(function, params), strategy_defaults(function)
+    for name, (low, high, _) in spans.items():
+        if name in (params or {}) and not low <= start[name] <= high:
+            raise ParameterError(
+                f"params: {name} {shown(start[name])} is outside of its slider, {low} to {high}; "
+                "begin within, or give it a wider range in ranges"
+            )
+        start[name] = min(max(start[name], low), high)
+    return {name: _as_control(value, defaults[name]) for name, value in start.items()}
 
 
 # ---- the widgets -----------------------------------------------------------------------------------------------------
@@ -219,9 +241,10 @@ def _build(explorer: Explorer, widgets: Any, name: str, start: dict[str, Any], s
         for control in explorer.controls.values():
             control.close()
         named = explorer.chooser.value
-        defaults = strategy_defaults(explorer._choices[named])
+        function = explorer._choices[named]
+        defaults = strategy_defaults(function)
         fixed.clear()
-        fixed.update(start if named == name else defaults)
+        fixed.update(start if named == name else _start(function, None, spans.get(named, {})))
         made = {key: _control(widgets, key, fixed[key], defaults[key], spans.get(named, {})) for key in defaults}
         explorer.controls = {key: control for key, control in made.items() if control is not None}
         for control in explorer.controls.values():
@@ -244,12 +267,15 @@ def _control(widgets: Any, name: str, value: Any, default: Any, spans: Mapping[s
         return widgets.Text(value, continuous_update=False, **words)
     if kind is None:
         return None
+    if name not in spans and not (_slides(default) and _slides(value)):
+        return None
     low, high, step = spans.get(name) or _span(kind(default), kind(value))
-    within = {"value": min(max(kind(value), low), high), "min": low, "max": high, "step": step}
+    within = {"value": kind(value), "min": low, "max": high, "step": step}
     if kind is int:
         return widgets.IntSlider(**within, **words)
-    digits = max(0, -math.floor(math.log10(step)))
-    return widgets.FloatSlider(readout_format=f".{digits}f", **within, **words)
+    decimals = max(_decimals(low), _decimals(step))
+    readout = f".{decimals}f" if decimals <= MOST_DECIMALS else ".4g"
+    return widgets.FloatSlider(readout_format=readout, **within, **words)
 
 
 def _kind(default: Any) -> Any:
@@ -260,8 +286,19 @@ def _kind(default: Any) -> Any:
         float: (float, np.floating),
         str: (str,),
     }
-    kind = next((kind for kind, alike in kinds.items() if isinstance(default, alike)), None)
-    return None if kind in (int, float) and not abs(default) <= FARTHEST else kind
+    return next((kind for kind, alike in kinds.items() if isinstance(default, alike)), None)
+
+
+def _slides(number: Any) -> bool:
+    """Whether a slider can reach it."""
+    size = abs(float_of(number))
+    return size == 0.0 or NEAREST <= size <= FARTHEST
+
+
+def _as_control(value: Any, default: Any) -> Any:
+    """A value as its control has it: 1 is 1.0 where the default is a float, so that both are one trial."""
+    kind = _kind(default)
+    return kind(value) if kind is bool or (kind in (int, float) and _slides(value)) else value
 
 
 def _span(default: float, value: float) -> tuple:
@@ -270,13 +307,18 @@ def _span(default: float, value: float) -> tuple:
     if isinstance(default, int):
         low, high = (1, max(5 * default, 10)) if default > 0 else (-5 * size, 5 * size or 100)
         return min(low, value), max(high, value), 1
-    wide = round(3.0 * size, 12) or 1.0
+    wide = float(f"{3.0 * size:.12g}") or 1.0
     return min(0.0 if default > 0.0 else -wide, value), max(wide, value), _step(size or 1.0)
 
 
 def _step(size: float) -> float:
     """A power of ten that takes ten to a hundred steps to the size."""
     return 10.0 ** (math.floor(math.log10(size)) - 1)
+
+
+def _decimals(number: float) -> int:
+    """How many it is written with."""
+    return max(0, -int(Decimal(f"{number:.12g}").normalize().as_tuple().exponent))
 
 
 def _check_ranges(function: Callable, ranges: Any) -> dict[str, tuple]:
@@ -288,21 +330,31 @@ def _check_ranges(function: Callable, ranges: Any) -> dict[str, tuple]:
         if name not in defaults:
             hint = did_you_mean(str(name)[:40], defaults)
             raise ParameterError(f"ranges: {function_name(function)} has no parameter {shown(name)}{hint}")
-    return {name: _check_range(name, span, _kind(defaults[name])) for name, span in (ranges or {}).items()}
+    return {name: _check_range(name, span, defaults[name]) for name, span in (ranges or {}).items()}
 
 
-def _check_range(name: str, span: Any, kind: Any) -> tuple:
-    if kind not in (int, float):
-        raise ParameterError(f"ranges: the default of {name} is no number, so it has no slider")
+def _check_range(name: str, span: Any, default: Any) -> tuple:
+    kind = _kind(default)
+    if kind not in (int, float) or (kind is float and not math.isfinite(default)):
+        raise ParameterError(f"ranges: the default of {name} is {shown(default)}, no number, so it has no slider")
     ends = span if isinstance(span, tuple | list) and len(span) in (2, 3) else ()
-    fits = ends and all(_kind(end) in (int, kind) for end in ends)
-    if not fits or not ends[0] < ends[1] or not all(step > 0 for step in ends[2:]):
+    fits = ends and all(_kind(end) in (int, kind) and abs(float_of(end)) <= FARTHEST for end in ends)
+    if not fits or not ends[0] < ends[1]:
         noun = "whole numbers" if kind is int else "numbers"
+        same = bool(fits) and ends[0] == ends[1]
+        remedy = f"; to begin at {ends[0]}, give that in params and leave {name} out of ranges" if same else ""
         raise ParameterError(
-            f"ranges: {name} must be (low, high) or (low, high, step) of {noun}, low below high; got {shown(span)}"
+            f"ranges: {name} must be (low, high) or (low, high, step) of {noun} up to {FARTHEST:,.0f}, low below high; "
+            f"got {shown(span)}{remedy}"
         )
-    low, high, *step = (kind(end) for end in ends)
-    return low, high, *(step or [1 if kind is int else _step(high - low)])
+    low, high, *given = (kind(end) for end in ends)
+    step = given[0] if given else 1 if kind is int else _step(high - low)
+    if not low < low + step:
+        raise ParameterError(
+            f"ranges: {name} needs a step above 0, and not too small to change its low end; got {shown(span)}"
+            f"{'' if given else f', a step of {step:g}: give it farther ends'}"
+        )
+    return low, high, step
 
 
 # ---- what it shows ---------------------------------------------------------------------------------------------------
@@ -320,6 +372,10 @@ def _luck(result: BacktestResult, n_trials: int) -> tuple[float, float]:
     return expected_maximum_sharpe(**chance) * a_year, deflated
 
 
+def _tried(n_trials: int) -> str:
+    return f"{n_trials:,} combination{'s' * (n_trials != 1)} tried in this panel"
+
+
 def _page(title: str, body: str) -> str:
     return f"<div class='backgrid-explore'><p><strong>{html.escape(title)}</strong></p>{body}</div>"
 
@@ -327,9 +383,8 @@ def _page(title: str, body: str) -> str:
 def _numbers(result: BacktestResult, n_trials: int) -> str:
     """The metrics, and beside the Sharpe ratio what it took to find it."""
     luckiest, deflated = _luck(result, n_trials)
-    tried = f"{n_trials:,} combination{'s' * (n_trials != 1)} tried"
     values = {
-        f"Sharpe, {tried}": format_metric("sharpe", result.metrics["sharpe"]),
+        f"Sharpe, {_tried(n_trials)}": format_metric("sharpe", result.metrics["sharpe"]),
         "Deflated Sharpe": format_value(deflated, "ratio"),
         **{METRICS[name].label: format_metric(name, result.metrics[name]) for name in SHOWN},
     }
@@ -337,7 +392,7 @@ def _numbers(result: BacktestResult, n_trials: int) -> str:
         f"<div><small>{html.escape(name)}</small> <span>{value}</span></div>" for name, value in values.items()
     )
     said = f": the best of {n_trials:,} without skill would show a Sharpe of about {format_value(luckiest, 'ratio')}"
-    note = f"Each combination passed is a trial{said if n_trials > 1 else ''}."
+    note = f"Each combination passed is a trial{said if n_trials > 1 else ''}. The trial ledger does not count them."
     return f"<div class='numbers'>{items}</div><p><small>{note}</small></p>"
 
 
@@ -416,13 +471,3 @@ def _dates(index: pd.DatetimeIndex) -> list[str]:
         f"text-anchor='{anchors.get(int(bar), 'middle')}'>{bar_text(index, int(bar))}</text>"
         for bar in bars
     ]
-
-
-class _Callable(types.ModuleType):
-    """`backgrid.explore` is the function, unless its module of the same name was imported first: call that as well."""
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Explorer:
-        return explore(*args, **kwargs)
-
-
-sys.modules[__name__].__class__ = _Callable
