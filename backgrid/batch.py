@@ -30,7 +30,9 @@ import pandas as pd
 from tqdm import tqdm
 
 from backgrid import standby
-from backgrid.batch_page import COLOURS, Run, index_page, index_rows, index_table
+from backgrid.batch_luck import compared_places, track_of
+from backgrid.batch_page import index_page
+from backgrid.batch_runs import COLOURS, Run, index_rows, index_table
 from backgrid.batch_table import Job, read_jobs
 from backgrid.data import pinned, pins
 from backgrid.errors import BackgridError, ParameterError, ReportError, shown
@@ -55,7 +57,6 @@ CELL_TIMEOUT = 3600.0  # [seconds]
 LONGEST_MESSAGE, LONGEST_TRACEBACK = 2_000, 50_000  # of an error [characters]
 MOST_PRICES = 64  # requests whose prices a worker keeps
 ENDING = 5.0  # that workers may take to end what they have begun [seconds]
-MOST_BARS = 5_000  # of an equity line for the index; longer ones are taken by day
 ADDRESSES = re.compile(rf"{CELL_FILE}|\b0x[0-9a-f]{{6,}}\b")  # what differs from run to run
 
 Outcome = dict[str, Any]  # the fields of a Run that are not in the table
@@ -70,7 +71,7 @@ class BatchResult:
     path : Path
         The folder of reports, with index.html, index.json and index.csv.
     runs : tuple of Run
-        One a row of the table, in its order.
+        One a row of the table, in its order; their `row` counts from 1, as the index and error messages do.
     """
 
     path: Path
@@ -158,12 +159,15 @@ def run_batch(
     todo = [(rows[0], jobs[rows[0]], *terms) for rows in places.values()]
     made = _by_executor(todo, executor) if executor else _by_workers(todo, min(workers or n_threads(), len(todo)))
     outcomes: dict[int, Outcome] = {}
+    compared = {todo[place][0] for place in compared_places(len(todo))}
     with _progress(len(todo)) as tell, contextlib.closing(made):
         for row, outcome in made:
+            if outcome["track"] and row not in compared:
+                outcome["track"] = outcome["track"].without_returns()
             outcomes[row] = outcome
             tell(outcome)
     first = {row: rows[0] for rows in places.values() for row in rows}
-    runs = tuple(Run(row, *job, **outcomes[first[row]]) for row, job in enumerate(jobs))
+    runs = tuple(Run(row + 1, *job, **outcomes[first[row]]) for row, job in enumerate(jobs))
     _write_index(runs, folder)
     return BatchResult(folder, runs)
 
@@ -240,21 +244,16 @@ def make_row(
 
 def _outcome(folder: Path) -> Outcome:
     """What a finished report says."""
-    found: Outcome = {"folder": folder.name, "error": None, "symbol": "", "strategy": "", "metrics": {}, "equity": None}
+    found: Outcome = {"folder": folder.name, "error": None, "symbol": "", "strategy": "", "metrics": {}, "track": None}
     recorded = (folder / "result.json").read_text(encoding="utf-8")
     if json.loads(recorded) is not None:
         result = BacktestResult.from_json(recorded)
         about = {"symbol": result.symbol, "strategy": result.strategy, "metrics": dict(result.metrics)}
-        found |= {**about, "equity": _by_day(result.equity)}
+        found |= {**about, "track": track_of(result.equity, result.settings["periods_per_year"])}
     notebook = json.loads((folder / "report.ipynb").read_text(encoding="utf-8"))
     outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", [])]
     told = [output["data"][VERDICTS_TYPE] for output in outputs if VERDICTS_TYPE in output.get("data", {})]
     return {**found, "verdicts": told[0] if told else []}
-
-
-def _by_day(equity: pd.Series) -> pd.Series:
-    """A line that is not long: the last values of its days where it has very many bars."""
-    return equity if len(equity) <= MOST_BARS else equity.resample("D").last().dropna()
 
 
 def _failure(error: Exception, folder: str = "", out: Path | None = None) -> Outcome:
@@ -273,7 +272,7 @@ def _failure(error: Exception, folder: str = "", out: Path | None = None) -> Out
     told = {name: ADDRESSES.sub("…", COLOURS.sub("", text)) for name, text in told.items()}
     if out:  # the same wherever it is
         told = {name: text.replace(f"{out}{os.sep}", "") for name, text in told.items()}
-    nothing: Outcome = {"symbol": "", "strategy": "", "metrics": {}, "verdicts": [], "equity": None}
+    nothing: Outcome = {"symbol": "", "strategy": "", "metrics": {}, "verdicts": [], "track": None}
     return {"folder": folder, "error": told, **nothing}
 
 

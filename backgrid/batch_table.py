@@ -36,11 +36,17 @@ def read_jobs(table: Any) -> list[Job]:
         grid: all combinations. A path ends in .csv, .yml, .yaml or .json and holds one of these. What is empty in a
         DataFrame or a CSV file is left at its default.
 
+    Returns
+    -------
+    list of Job
+        In the order of the table.
+
     Raises
     ------
     ParameterError
         If it cannot be read, is empty or longer than 100,000 rows, or a row names a template or a parameter that there
-        is not, or gives a value of another type.
+        is not, or gives a value of another type. The message counts rows from 1, as the index does; the names and empty
+        lines of a CSV file are no rows.
     """
     rows, words = _rows(table)
     if not rows:

@@ -101,7 +101,7 @@ class Comparison:
             _trade_table("Trades added", self.trades_added),
             _trade_table("Trades removed", self.trades_removed),
             _trade_table("Trades changed", self.trades_changed),
-            _table("Metrics", ("Metric", *SIDES, "difference"), map(_metric_row, self.metrics.itertuples())),
+            _table("Metrics", ("Metric", *SIDES, "difference"), map(metric_row, self.metrics.itertuples())),
         )
         return (
             f"<div class='backgrid-comparison'><p>ours: <strong>{_e(self.ours)}</strong><br>"
@@ -115,7 +115,8 @@ class Comparison:
             for what, table in (("parameters", self.parameters), ("data", self.data))
             if len(table)
         ]
-        found.append(_beginning(self.first_divergence))
+        begins = self.first_divergence and f"first difference on {beginning(self.first_divergence)}"
+        found.append(begins or "equity and positions are the same on every bar")
         counts = (len(self.trades_added), len(self.trades_removed), len(self.trades_changed))
         if any(counts):
             found.append("trades: {:,} added, {:,} removed, {:,} changed".format(*counts))
@@ -311,14 +312,13 @@ def _listed(names: Iterable[Any], most: int = 6) -> str:
     return ", ".join(texts[:most]) + (f" and {len(texts) - most} more" if len(texts) > most else "")
 
 
-def _beginning(divergence: Divergence | None) -> str:
-    if divergence is None:
-        return "equity and positions are the same on every bar"
+def beginning(divergence: Divergence) -> str:
+    """Date and bar on which two runs begin to differ, in what, and both values."""
     bar, time, what, *values = divergence
     ours, theirs = ("no bar" if value is None else _text(value) for value in values)
     if ours == theirs:
         ours, theirs = (str(value) for value in values)  # to the last digit, or with the time zone
-    return f"first difference on {_text(time)} (bar {bar:,}), {what}: {ours} against {theirs}"
+    return f"{_text(time)} (bar {bar:,}), {what}: {ours} against {theirs}"
 
 
 def _largest(metrics: pd.DataFrame, most: int) -> pd.DataFrame:
@@ -327,7 +327,7 @@ def _largest(metrics: pd.DataFrame, most: int) -> pd.DataFrame:
     return metrics.loc[share.fillna(1.0).sort_values(ascending=False, kind="stable").index[:most]]
 
 
-def _metric_row(row: Any) -> tuple[str, ...]:
+def metric_row(row: Any) -> tuple[str, ...]:
     """Label, both values and their difference, in digits of its own where it would be rounded away."""
     name, ours, theirs, difference = row
     label = METRICS[name].label if name in METRICS else _text(name)
@@ -339,7 +339,7 @@ def _metric_row(row: Any) -> tuple[str, ...]:
 
 
 def _metric_text(row: Any) -> str:
-    label, ours, theirs, difference = _metric_row(row)
+    label, ours, theirs, difference = metric_row(row)
     return f"{label} {ours} against {theirs}" + (f" (by {difference})" if ours == theirs else "")
 
 

@@ -9,6 +9,7 @@ import contextlib
 import contextvars
 import copy
 import datetime as dt
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -50,6 +51,7 @@ SAMPLE = Path(__file__).parent / "sample"
 JUMP = 3.0  # a close this many times the one before, or its inverse, is pointed out
 
 Source = str | os.PathLike | Callable
+ASKED = ("symbol", "start", "end", "interval", "source", "adjusted")
 Key = tuple[str, dt.date | None, dt.date | None, str, Any, bool]  # of a request, as `request_key` makes it
 
 
@@ -62,6 +64,7 @@ class _Pins(NamedTuple):
 
 _held = _Pins({}, only=False)  # of this process
 _pins: contextvars.ContextVar[_Pins | None] = contextvars.ContextVar("pins", default=None)
+_log: Path | None = None  # of this process: where it writes what it asked for, and what the prices said of themselves
 _fetched: contextvars.ContextVar[dict[Key, pd.DataFrame] | None] = contextvars.ContextVar("fetched", default=None)
 
 
@@ -112,6 +115,9 @@ def fetch_ohlcv(
     prices = frames[key] if key in frames else _fetch(*key)
     if (fetched := _fetched.get()) is not None:
         fetched[key] = prices
+    if _log is not None:
+        with _log.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(price_record(key, prices)) + "\n")
     given = prices.copy()
     given.attrs = copy.deepcopy(prices.attrs)
     return given
@@ -146,6 +152,18 @@ def hold(frames: Mapping[Key, pd.DataFrame], only: bool) -> None:
     """As `pinned`, for a whole process from now on."""
     global _held
     _held = _Pins(frames, only)
+
+
+def log_prices(path: Path) -> None:
+    """Write a line of JSON for all that `fetch_ohlcv` gives in this process from now on."""
+    global _log
+    _log = path
+
+
+def price_record(key: Key, prices: pd.DataFrame) -> dict[str, Any]:
+    """A request by the names of its arguments, and what its prices said of themselves, as JSON holds them."""
+    plain = [part.isoformat() if isinstance(part, dt.date) else part for part in key]
+    return {"asked": dict(zip(ASKED, plain, strict=True)), "given": prices.attrs}
 
 
 def pins() -> tuple[Mapping[Key, pd.DataFrame], bool]:

@@ -7,6 +7,7 @@ import base64
 import contextlib
 import functools
 import hashlib
+import json
 import logging
 import re
 import tempfile
@@ -150,8 +151,8 @@ def execute_notebook(
     only: bool,
     *,
     cell_timeout: float | None = None,
-) -> nbformat.NotebookNode:
-    """The executed notebook without what differs from run to run.
+) -> tuple[nbformat.NotebookNode, list[dict[str, Any]]]:
+    """The executed notebook without what differs from run to run, and `backgrid.data.price_record` of what it read.
 
     Parameters
     ----------
@@ -179,6 +180,7 @@ def execute_notebook(
     # a folder of its own for the sockets: jupyter names them alike in all runs
     with _no_false_alarm(), tempfile.TemporaryDirectory(prefix="bg-", dir=folder) as sockets:
         leftovers = [sockets, str(partial.parent)]
+        read = Path(sockets) / "prices.jsonl"
         try:
             notebook = papermill.execute_notebook(
                 path,
@@ -203,7 +205,8 @@ def execute_notebook(
             raise ReportError(f"{path.stem}: {error}") from error
         except (DeadKernelError, RuntimeError) as error:  # the second while it starts
             raise ReportError(f"{path.stem}: the kernel died; it may have run out of memory") from error
-    return _settled(notebook)
+        lines = read.read_text(encoding="utf-8").splitlines() if read.exists() else []
+    return _settled(notebook), [json.loads(line) for line in sorted(set(lines))]
 
 
 @contextlib.contextmanager
@@ -276,7 +279,7 @@ class ReportExporter(HTMLExporter):
         yield "safe_svg", safe_svg
 
     def from_notebook_node(self, nb: Any, resources: Any = None, **kwargs: Any) -> Any:
-        script = (PAGE / "script.js").read_text(encoding="utf-8")
+        script = "".join((PAGE / name).read_text(encoding="utf-8") for name in ("theme.js", "script.js"))
         page = {
             "style": (PAGE / "style.css").read_text(encoding="utf-8"),
             "script": script,

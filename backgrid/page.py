@@ -196,7 +196,8 @@ def chance(result: BacktestResult, n_trials: int | None = 1) -> Iterator[Chip]:
 def interval_chip(low: float, high: float, n_trials: float) -> Chip:
     """The 95 % interval of the Sharpe ratio, which knows of one trial only."""
     said = f"95 % interval of the Sharpe: {format_value(low, 'ratio')} to {format_value(high, 'ratio')}"
-    said += "" if low > 0.0 else ", 0 is inside"
+    if low <= 0.0:
+        said += ", 0 is inside" if high >= 0.0 else ", all of it below 0"
     if n_trials > 1:
         return "plain", f"{said}, as if only this one had been tried"
     return "good" if low > 0.0 else "plain", said
@@ -213,7 +214,8 @@ def deflated_chip(deflated: float, n_trials: float) -> Chip:
 
 def _data_chip(facts: Mapping[str, Any]) -> str:
     adjusted = "adjusted for dividends" if facts.get("adjusted") else "not adjusted for dividends"
-    return f"data: {adjusted}, {_counted(len(facts.get('notes', [])))}, snapshot {facts.get('snapshot', 'none')[:12]}"
+    notes = counted(len(facts.get("notes", [])), "note")
+    return f"data: {adjusted}, {notes}, snapshot {facts.get('snapshot', 'none')[:12]}"
 
 
 def _portfolio_chips(result: PortfolioResult) -> list[str]:
@@ -225,7 +227,7 @@ def _portfolio_chips(result: PortfolioResult) -> list[str]:
     if result.data["notes"]:
         chips.append(f"{_apart(result)}, see the data")
     adjusted = sum(bool(each.get("adjusted")) for each in facts)
-    notes = _counted(sum(len(each.get("notes", [])) for each in facts))
+    notes = counted(sum(len(each.get("notes", [])) for each in facts), "note")
     return [*chips, f"data: {adjusted} of {len(facts)} symbols adjusted for dividends, {notes}"]
 
 
@@ -565,8 +567,9 @@ def _compared(against: str, what: str, ours: float, theirs: float, unit: str) ->
     return "good" if better else "bad", f"{'beats' if better else 'does not beat'} {against} by {what}: {numbers}"
 
 
-def _counted(notes: int) -> str:
-    return f"{notes} note{'s' * (notes != 1)}"
+def counted(number: int, noun: str) -> str:
+    """A number of things in words."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _duration(gap: pd.Timedelta) -> str:

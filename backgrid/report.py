@@ -335,7 +335,7 @@ def _run(plan: Plan, folder: Path, work: Path, process: standby.Standby, cell_ti
     partial = work / "partial.ipynb"
     held, only = pins()
     try:
-        notebook = tools.execute_notebook(
+        notebook, read = tools.execute_notebook(
             plan.template, partial, plan.given, process, {**held, **plan.frames}, only, cell_timeout=cell_timeout
         )
     except ReportError as error:
@@ -352,7 +352,7 @@ def _run(plan: Plan, folder: Path, work: Path, process: standby.Standby, cell_ti
         "report.ipynb": tools.nbformat.writes(notebook) + "\n",
         "report.html": tools.render_html(notebook),
     }
-    provenance = _provenance(plan, recorded)
+    provenance = _provenance(plan, recorded, read)
     provenance["files"] = {name: sha256(text.encode()) for name, text in sorted(files.items())}
     files["run_log.json"] = json.dumps({"started": started.isoformat(), "seconds": time.perf_counter() - clock}) + "\n"
     files["provenance.json"] = json.dumps(provenance, indent=2) + "\n"
@@ -412,7 +412,7 @@ def _recorded(notebook: Any) -> str | None:
     return "".join(found[-1]) if found else None
 
 
-def _provenance(plan: Plan, recorded: str | None) -> dict[str, Any]:
+def _provenance(plan: Plan, recorded: str | None, read: list[dict[str, Any]]) -> dict[str, Any]:
     """Everything that determines the report."""
     path, complete = plan.template, plan.complete
     result = json.loads(recorded) if recorded else {}
@@ -427,6 +427,7 @@ def _provenance(plan: Plan, recorded: str | None) -> dict[str, Any]:
         "parameters": complete,
         "snapshot": snapshot or fetched or None,
         "prices_hash": result.get("prices_hash"),
+        "prices": read,
         **code,
     }
 

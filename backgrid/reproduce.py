@@ -9,32 +9,36 @@ import dataclasses
 import importlib.metadata
 import itertools
 import json
-import math
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+import warnings
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import from_json
 
 from backgrid.bars import bar_text
-from backgrid.cache import load_snapshot
+from backgrid.cache import HASH, cache_folder, load_snapshot
+from backgrid.comparison import ABSENT, beginning, metric_row
 from backgrid.data import fetch_ohlcv, pinned, request_key
 from backgrid.errors import BackgridError, ParameterError, shown
-from backgrid.metrics import METRICS, format_value
 from backgrid.page import html_table, versions
-from backgrid.report import run_report, sha256
+from backgrid.report import load_tools, run_report, sha256
 from backgrid.result import BacktestResult
-from backgrid.settings import setting
+from backgrid.revisions import HASH_SHOWN, compare_bars, revision_text
+from backgrid.snapshots import text_table
 from backgrid.templates import find_template, read_parameters
 
 COMPARED = ("result.json", "report.ipynb", "report.html")  # the files that the same request makes again to the byte
 OF_DATA = {"symbol", "symbols", "source", "start", "end", "interval", "adjusted", "align"}  # parameters
+INJECTED = "injected-parameters"  # tag of a cell that papermill put in
 MOST_REASONS = 3  # of a cause that are named
 MOST_FURTHER = 9  # lines after the first difference
-EXACT_DIGITS = 17  # that tell any two numbers apart
+LONGEST_NAME = 200  # of a template [bytes]
 
 
 class Rerun(NamedTuple):
@@ -101,9 +105,9 @@ class Differences:
     trades : str
         How many there are, and the first that differs; empty if there is none.
     metrics : DataFrame
-        One row a metric that differs, columns label, a and b; NaN where undefined.
+        One row a metric that differs, columns a, b and difference (b - a); NaN where undefined or absent.
     page : str
-        Where report.ipynb or report.html first differ, if nothing above does.
+        Where report.ipynb, report.html or provenance.json first differ, if nothing above does.
     edited : tuple of str
         Files that are not as they were written.
     same : bool
@@ -130,8 +134,8 @@ class Differences:
 
     def __str__(self) -> str:
         blocks = [f"A: {self.a}", f"B: {self.b}", *self.edited, self.cause]
-        for name, rows in self._tables():
-            blocks += _aligned([(name, "A", "B"), *rows])
+        for heads, rows in self._tables():
+            blocks += text_table(heads, [(f"  {label}", *values) for label, *values in rows], right=heads[1:])
         for name, lines in self._texts():
             blocks += [name, *(f"  {line}" for line in lines)]
         return "\n".join(blocks)
@@ -142,57 +146,24 @@ class Differences:
     def _repr_html_(self) -> str:
         cells = [("A", self.a), ("B", self.b), *(("edited", line) for line in self.edited), ("cause", self.cause)]
         cells += [(name.lower(), line) for name, lines in self._texts() for line in lines]
-        tables = (html_table((name, "A", "B"), rows) for name, rows in self._tables())
-        return f"<div class='backgrid-differences'>{html_table(('', 'two reports'), cells)}{''.join(tables)}</div>"
+        tables = "".join(html_table(heads, rows) for heads, rows in self._tables())
+        return f"<div class='backgrid-differences'>{html_table(('', 'two reports'), cells)}{tables}</div>"
 
-    def _tables(self) -> Iterator[tuple[str, list[tuple[str, str, str]]]]:
-        """Name and rows of text of what has a value on each side."""
+    def _tables(self) -> Iterator[tuple[tuple[str, ...], list[tuple[str, ...]]]]:
+        """Heads and rows of text of what has a value on each side."""
         for name, changes in (("Parameters", self.parameters), ("Code", self.code)):
             if changes:
-                yield name, [(change.label, _value(change.a), _value(change.b)) for change in changes]
+                yield (name, "A", "B"), [(change.label, _value(change.a), _value(change.b)) for change in changes]
         if len(self.metrics):
-            yield "Metrics", [_metric_row(*row) for row in self.metrics.itertuples()]
+            yield ("Metrics", "A", "B", "B - A"), [metric_row(row) for row in self.metrics.itertuples()]
 
     def _texts(self) -> Iterator[tuple[str, tuple[str, ...]]]:
-        found: dict[str, str | tuple[str, ...]] = {
-            "Data": self.data,
-            "Equity": self.equity,
-            "Trades": self.trades,
-            "Page": self.page,
-        }
-        for name, lines in found.items():
-            if lines:
-                yield name, (lines,) if isinstance(lines, str) else tuple(lines)
-
-
-class _Finished(NamedTuple):
-    """A report as it lies on disk."""
-
-    folder: Path
-    provenance: dict[str, Any]
-    files: dict[str, bytes]
-
-    def edited(self) -> list[str]:
-        """Files that are not those which provenance.json was written for."""
-        recorded = self.provenance.get("files", {})
-        missing = [f"{name} is missing" for name in COMPARED if name not in self.files]
-        return missing + [
-            f"{name} is not the file that was written: its SHA-256 is not the one in provenance.json"
-            for name in COMPARED
-            if name in self.files and name in recorded and recorded[name] != sha256(self.files[name])
-        ]
-
-    def result(self) -> BacktestResult | None:
-        """The recorded result, None for a template that records none; ParameterError if it cannot be read."""
-        if self.files.get("result.json", b"").strip() == b"null":
-            return None
-        try:
-            return BacktestResult.from_json(self.files["result.json"].decode())
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-            raise ParameterError(
-                f"result.json of {self.folder} cannot be read ({type(error).__name__}: {shown(str(error))}). "
-                "Run the report again from its template."
-            ) from error
+        """Name and lines of the rest."""
+        if self.data:
+            yield "Data", self.data
+        for name, line in (("Equity", self.equity), ("Trades", self.trades), ("Page", self.page)):
+            if line:
+                yield name, (line,)
 
 
 def rerun_report(path: str | Path) -> Rerun:
@@ -216,36 +187,45 @@ def rerun_report(path: str | Path) -> Rerun:
         If there is no such report, or its provenance.json or result.json cannot be read.
     """
     report = _open(path)
+    found, notes = _run_again(report)
+    return Rerun(not found, "".join(found[:1]), (*found[1:], *notes), report.folder)
+
+
+def _run_again(report: "_Finished") -> tuple[list[str], list[str]]:
+    """What differs when a report is run again, the first thing first; and what has changed without an effect."""
     edited = report.edited()
+    if "result.json" not in report.files:
+        return edited, []
     try:
         result = report.result()
     except ParameterError as error:
         if not edited:
             raise
-        return _rerun(report, edited, [str(error)])
+        return [*edited, str(error)], []
     try:
-        frames = _pinned_frames(report, result)
+        frames = _frames_to_pin(report)
     except BackgridError as error:
-        return _rerun(report, edited, [f"data: {error}"])
-    printed, others = _other_versions(report.provenance["versions"])
+        return [*edited, f"data: {error}"], []
+    printed, others = _other_versions(report.provenance.versions)
     changed: list[str] = []
     with tempfile.TemporaryDirectory(prefix="backgrid-rerun-") as work:
         try:
             template, changed = _template_of(report, Path(work))
-            given = _given(report, template)
-            parameters = _contradictions(report, template)
+            contradicted = _contradictions(report, template)
             with pinned(frames):
-                again = _open(run_report(template, given, out=Path(work) / "reports").path)
+                again = _open(run_report(template, _given(report, template), out=Path(work) / "reports").path)
         except BackgridError as error:
             said = str(error).split(". What ran is in ")[0]  # a folder that is about to be removed
-            return _rerun(report, edited, printed, others, changed, [f"it no longer runs: {said}"])
-    data, strategy = _other_data(report, again), _other_strategy(report, again)
-    others += _other_package(report, again)
+            return [*edited, *printed, *others, *changed, f"it no longer runs: {said}"], []
+    asked, then, now = report.provenance.parameters, report.provenance, again.provenance
+    named = f"the strategy ({_value(asked.get('strategy') or asked.get('weights') or 'it')})"
+    strategy = _other_source(named, then.strategy_sha256, now.strategy_sha256)
+    others += _other_source("backgrid itself", then.package_sha256, now.package_sha256) if then.package_sha256 else []
+    data = _other_data(report, again)
     if all(report.files.get(name) == again.files[name] for name in COMPARED):
-        found = [*edited, *data, *printed, *strategy, *parameters]
-        return _rerun(report, found, further=[*others, *changed])
-    effects = _effects(report, again)
-    return _rerun(report, edited, data, printed, others, strategy, changed, parameters, effects)
+        return [*edited, *data, *printed, *strategy, *contradicted], [*others, *changed]
+    effects = _effects(report, result, again)
+    return [*edited, *data, *printed, *others, *strategy, *changed, *contradicted, *effects], []
 
 
 def diff_reports(a: str | Path, b: str | Path) -> Differences:
@@ -263,31 +243,33 @@ def diff_reports(a: str | Path, b: str | Path) -> Differences:
     Raises
     ------
     ParameterError
-        If one of them is no report, or its provenance.json or result.json cannot be read.
+        If one of them is no report, its provenance.json or result.json cannot be read, or the latter is missing.
     """
     reports = _open(a), _open(b)
     results = reports[0].result(), reports[1].result()
-    declared, data, code = _other_parameters(reports, results), _bars_apart(reports, results), _other_code(reports)
+    took = [_settled(report, result) for report, result in zip(reports, results, strict=True)]
+    declared, data, code = _changes(*took), _bars_apart(reports, results), _changes(*map(_code_of, reports))
     as_run: list[Change] = []
-    equity, trades, metrics = "", "", _metrics_apart({}, {})
+    equity, trades, metrics = "", "", pd.DataFrame(columns=["a", "b", "difference"], dtype=float)
     if results[0] and results[1]:
         compared = results[0].compare(results[1])
         known = {change.label for change in declared} | OF_DATA
         rows = compared.parameters.itertuples()
         as_run = [Change(f"{name} as run", *values) for name, *values in rows if name not in known]
-        equity = _beginning(compared.first_divergence, ("in A", "in B"))
+        equity = f"first on {beginning(compared.first_divergence)}" if compared.first_divergence else ""
         trades = _trades_apart(results[0].trades, results[1].trades, ("in A", "in B"))
-        metrics = _metrics_apart(results[0].metrics, results[1].metrics)
+        metrics = compared.metrics.rename(columns={"ours": "a", "theirs": "b"})
     elif results[0] or results[1]:
         equity = f"only {'A' if results[0] else 'B'} records a result"
     told = bool(declared or as_run or data or code or equity or trades) or not metrics.empty
-    page = "" if told else _page_apart(reports[0].files, reports[1].files)
-    numbers = ["the metrics differ"] * (not metrics.empty) + ["the trades differ"] * bool(trades)
-    numbers += ["the equity differs"] * bool(equity)
+    page = "" if told else _page_apart(reports[0].files, reports[1].files) or _record_apart(reports)
+    numbers = [equity] if None in results else ["the metrics differ"] * (not metrics.empty)
+    numbers += ["the trades differ"] * bool(trades) + ["the equity differs"] * bool(equity)
+    same = "the numbers are the same" if any(results) else "neither records a result"
     return Differences(
         a=str(reports[0].folder),
         b=str(reports[1].folder),
-        cause=_cause(numbers, page, declared, data, code),
+        cause=_cause(next(filter(None, numbers), ""), same, page, declared, data, code),
         parameters=(*declared, *as_run),
         data=tuple(data),
         code=tuple(code),
@@ -299,173 +281,239 @@ def diff_reports(a: str | Path, b: str | Path) -> Differences:
     )
 
 
-# ---- a report on disk ------------------------------------------------------------------------------------------------
+# ---- a report on disk: whoever edited it, what is read here is as it was written -------------------------------------
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+
+class _Asked(_Strict):
+    """A request for prices, as `fetch_ohlcv` takes it."""
+
+    symbol: str
+    start: str | None
+    end: str | None
+    interval: str
+    source: str
+    adjusted: bool
+
+
+class _Facts(_Strict):
+    """What prices said of themselves: their attrs, in that order."""
+
+    model_config = ConfigDict(extra="allow")
+    symbol: str = Field(min_length=1)
+    source: str
+    interval: str
+    adjusted: bool = False
+    snapshot: str = Field(pattern=f"^{HASH.pattern}$")
+    notes: list[str] = []
+
+
+class _Prices(_Strict):
+    """Prices that a report read, and how it asked for them."""
+
+    asked: _Asked
+    given: _Facts
+
+
+class _Provenance(_Strict):
+    """provenance.json."""
+
+    model_config = ConfigDict(extra="allow")
+    template: str
+    template_sha256: str
+    parameters: dict[str, Any]
+    versions: dict[str, str]
+    files: dict[str, str] = {}
+    snapshot: str | dict[str, str | None] | None = None
+    prices_hash: str | None = None
+    prices: list[_Prices]
+    strategy_sha256: str | None = None
+    package_sha256: str | None = None
+
+    @field_validator("template")
+    @classmethod
+    def _names_a_file(cls, name: str) -> str:
+        """Which is written under this name: any that a file may have, since a template may be given by its path."""
+        plain = name.isprintable() and Path(name).name == name and name not in ("", "..")
+        if not plain or len(name.encode()) > LONGEST_NAME:
+            raise ValueError("it is no name of a template")
+        return name
+
+
+class _Finished(NamedTuple):
+    """A report as it lies on disk."""
+
+    folder: Path
+    provenance: _Provenance
+    files: dict[str, bytes]
+
+    def edited(self) -> list[str]:
+        """Files that are not those which provenance.json was written for."""
+        recorded = self.provenance.files
+        missing = [f"{name} is missing" for name in COMPARED if name not in self.files]
+        return missing + [
+            f"{name} is not the file that was written: its SHA-256 is not the one in provenance.json"
+            for name in COMPARED
+            if name in self.files and name in recorded and recorded[name] != sha256(self.files[name])
+        ]
+
+    def result(self) -> BacktestResult | None:
+        """The recorded result, None for a template that records none; ParameterError if it cannot be read."""
+        if "result.json" not in self.files:
+            raise ParameterError(f"result.json is missing in {self.folder}: run the report again from its template")
+        try:
+            if from_json(self.files["result.json"]) is None:
+                return None
+            result = BacktestResult.from_json(self.files["result.json"].decode())
+            kinds = {"symbol": str, "strategy": str, "data": dict, "params": dict, "settings": dict}
+            if wrong := [name for name, kind in kinds.items() if not isinstance(getattr(result, name), kind)]:
+                raise TypeError(f"{wrong[0]} is {shown(getattr(result, wrong[0]))}")
+            result.compare(result)  # reads all that is looked at later
+            return result
+        except Exception as error:  # of what nobody wrote, pandas can raise anything
+            raise ParameterError(
+                f"result.json of {self.folder} cannot be read ({type(error).__name__}: {shown(str(error))}). "
+                "Run the report again from its template."
+            ) from error
 
 
 def _open(path: str | Path) -> _Finished:
     """What a report folder holds, or ParameterError."""
-    given = Path(path)
-    if not given.exists():
-        raise ParameterError(f"there is no report {shown(str(path))}: give its folder or its report.html")
-    folder = given if given.is_dir() else given.parent
     try:
-        provenance = json.loads((folder / "provenance.json").read_bytes())
+        given = Path(path)
+        there, folder = given.exists(), given if given.is_dir() else given.parent
+    except (OSError, ValueError):  # a name that no file can have
+        there = False
+    if not there:
+        raise ParameterError(f"there is no report {shown(str(path))}: give its folder or its report.html")
+    try:
+        provenance = _Provenance.model_validate_json((folder / "provenance.json").read_bytes())
         files = {name: (folder / name).read_bytes() for name in COMPARED if (folder / name).is_file()}
+        return _Finished(folder, provenance, files)
     except FileNotFoundError:
         raise ParameterError(
             f"{folder} is no finished report, it holds no provenance.json: give a folder that `backgrid report` wrote"
         ) from None
-    except (OSError, ValueError, RecursionError) as error:
+    except ValidationError as error:
+        first = error.errors()[0]
+        what = ": ".join([".".join(map(str, first["loc"])) or "all of it", first["msg"]])
+        raise ParameterError(
+            f"provenance.json of {folder} is not as it was written: {what}, got {shown(first['input'])}"
+        ) from None
+    except (OSError, ValueError) as error:
         raise ParameterError(f"provenance.json of {folder} cannot be read: {shown(str(error))}") from error
-    kinds = {"template": str, "template_sha256": str, "parameters": dict, "versions": dict}
-    wrong = [name for name, kind in kinds.items() if not isinstance(provenance, dict) or name not in provenance]
-    wrong = wrong or [name for name, kind in kinds.items() if not isinstance(provenance[name], kind)]
-    if wrong or not isinstance(provenance.get("files", {}), dict):
-        raise ParameterError(f"provenance.json of {folder} lacks {', '.join(wrong) or 'files'}: it is not as written")
-    return _Finished(folder, provenance, files)
 
 
 def _cells(files: Mapping[str, bytes]) -> list[dict[str, Any]]:
-    """Cells of report.ipynb; none where it cannot be read."""
+    """Cells of report.ipynb; none where it is missing or cannot be read."""
     try:
-        cells = json.loads(files["report.ipynb"])["cells"]
-        return [cell for cell in cells if isinstance(cell, dict)]
-    except (KeyError, ValueError, TypeError, RecursionError):
+        cells = from_json(files["report.ipynb"])["cells"]
+        return [
+            {**cell, "source": "".join(cell["source"]), "tags": [*cell["metadata"].get("tags", [])]} for cell in cells
+        ]
+    except (KeyError, ValueError, TypeError, AttributeError):
         return []
-
-
-def _tags(cell: Mapping[str, Any]) -> list[str]:
-    return cell.get("metadata", {}).get("tags", [])
-
-
-def _facts(result: BacktestResult | None) -> dict[str, dict[str, Any]]:
-    """What the prices of each symbol said of themselves, where they were fetched."""
-    if result is None:
-        return {}
-    by_symbol = result.data.get("symbols", {result.symbol: result.data})
-    needed = {"source", "interval", "snapshot"}
-    return {symbol: facts for symbol, facts in by_symbol.items() if symbol and needed <= facts.keys()}
 
 
 # ---- the bars --------------------------------------------------------------------------------------------------------
 
 
-def _pinned_frames(report: _Finished, result: BacktestResult | None) -> dict[Any, pd.DataFrame]:
-    """Prices of every symbol from its snapshot, by the request for them; the package itself keeps the sample."""
-    asked = report.provenance["parameters"]
-    frames = {}
-    for symbol, facts in _facts(result).items():
-        if facts["source"] == "sample":
-            continue
-        prices = _from_snapshot(symbol, facts)
-        # a template of one's own may leave the source to the settings, or have it in a cell
-        for source in [asked["source"]] if "source" in asked else [None, facts["source"]]:
-            key = request_key(
-                symbol,
-                asked.get("start"),
-                asked.get("end"),
-                asked.get("interval", facts["interval"]),
-                str(source).replace("{symbol}", symbol) if source else None,
-                asked.get("adjusted", True),
-            )
-            frames[key] = prices
-    return frames
+def _frames_to_pin(report: _Finished) -> dict[Any, pd.DataFrame]:
+    """All prices from their snapshots, by the request for them; the package itself keeps the sample."""
+    kept = [read for read in report.provenance.prices if read.given.source != "sample"]
+    return {request_key(**read.asked.model_dump()): _from_snapshot(read.given) for read in kept}
 
 
-def _from_snapshot(symbol: str, facts: Mapping[str, Any]) -> pd.DataFrame:
+def _from_snapshot(facts: _Facts) -> pd.DataFrame:
     """Prices as they were fetched, with all they said of themselves; BackgridError if the snapshot is not at hand."""
-    snapshot = str(facts["snapshot"])
-    folder = Path(setting("BACKGRID_CACHE"))
-    there = (folder / "snapshots" / f"{snapshot}.parquet").is_file()
+    snapshot, folder = facts.snapshot, cache_folder("snapshots")
+    there = (folder / f"{snapshot}.parquet").is_file()
     kept = load_snapshot(snapshot)
     if kept is None:
-        aside = re.fullmatch("[0-9a-f]+", snapshot) and any((folder / "quarantine").glob(f"{snapshot}.parquet.*"))
-        what = f"is damaged, and was moved to {folder / 'quarantine'}" if there or aside else "is missing"
+        quarantine = cache_folder("quarantine")
+        aside = there or any(quarantine.glob(f"{snapshot}.parquet.*"))
+        what = f"is damaged, and was moved to {quarantine}" if aside else "is missing"
         raise BackgridError(
-            f"the snapshot {snapshot} of {symbol} {what}; put {snapshot}.parquet from where the report was made into "
-            f"{folder / 'snapshots'}, or fetch these bars from {shown(facts['source'])} again: if they are still the "
-            "same, that restores it"
+            f"the snapshot {snapshot} of {facts.symbol} {what}; put {snapshot}.parquet from where the report was made "
+            f"into {folder}, or fetch these bars from {shown(facts.source)} again: if they are still the same, that "
+            "restores it"
         )
-    prices = fetch_ohlcv(
-        symbol, interval=facts["interval"], source=lambda *_: kept[0], adjusted=bool(facts.get("adjusted"))
-    )
-    prices.attrs = {"symbol": symbol, **facts}
+    prices = fetch_ohlcv(facts.symbol, interval=facts.interval, source=lambda *_: kept[0], adjusted=facts.adjusted)
+    prices.attrs = facts.model_dump(exclude_unset=True)
     return prices
 
 
-def _prices(report: _Finished, symbol: str, facts: Mapping[str, Any]) -> pd.DataFrame | None:
+def _traded(read: _Prices) -> pd.DataFrame | None:
     """The bars that a report traded, None if they are not at hand."""
-    asked = report.provenance["parameters"]
+    facts, asked = read.given, read.asked
     try:
-        if facts["source"] != "sample":
-            return _from_snapshot(symbol, facts)
-        wanted = {name: asked[name] for name in ("start", "end") if name in asked}
-        prices = fetch_ohlcv(
-            symbol, **wanted, interval=facts["interval"], source="sample", adjusted=bool(facts.get("adjusted"))
-        )
+        if facts.source != "sample":
+            return _from_snapshot(facts)
+        prices = fetch_ohlcv(**asked.model_dump())
     except BackgridError:
         return None
-    return prices if prices.attrs["snapshot"] == facts["snapshot"] else None
+    return prices if prices.attrs["snapshot"] == facts.snapshot else None
 
 
 def _other_data(report: _Finished, again: _Finished) -> list[str]:
     """Bars that are not those of then."""
-    then, now = ({**_snapshots(r), "the traded bars": r.provenance.get("prices_hash")} for r in (report, again))
-    return [
-        f"data: the SHA-256 of {of} is {then.get(of)} then, {now.get(of)} now"
-        for of in dict.fromkeys([*then, *now])
-        if then.get(of) != now.get(of)
-    ]
+    then, now = ({**_snapshots(r), "the traded bars": r.provenance.prices_hash} for r in (report, again))
+    found = _changes(then, now)
+    if not found and report.provenance.prices:
+        read = ([*(prices.given for prices in r.provenance.prices)] for r in (report, again))
+        found = _changes(*({f"the bars read of {f.symbol} {f.interval}": f.snapshot for f in facts} for facts in read))
+    return [f"data: the SHA-256 of {of} is {old} then, {new} now" for of, old, new in found]
 
 
 def _snapshots(report: _Finished) -> dict[str, Any]:
-    kept = report.provenance.get("snapshot")
-    if isinstance(kept, dict):
-        return {f"the raw bars of {symbol}": snapshot for symbol, snapshot in kept.items()}
-    return {"the raw bars": kept}
+    """The hash of each symbol's raw bars."""
+    kept = report.provenance.snapshot
+    if isinstance(kept, str):
+        symbol = report.provenance.parameters.get("symbol")
+        kept = {symbol if isinstance(symbol, str) else "one symbol": kept}
+    return {f"the raw bars of {symbol}": snapshot for symbol, snapshot in (kept or {}).items()}
 
 
 def _bars_apart(reports: tuple[_Finished, _Finished], results: tuple[Any, Any]) -> list[str]:
     """In what the bars of two reports differ, symbol by symbol."""
-    a, b = _facts(results[0]), _facts(results[1])
+    a, b = ({f"{read.given.symbol} {read.given.interval}": read for read in r.provenance.prices} for r in reports)
+    if bool(a) != bool(b):
+        return [f"{'B' if a else 'A'} records no prices"]
     found = [f"{symbol} is in A only" for symbol in a if symbol not in b]
     found += [f"{symbol} is in B only" for symbol in b if symbol not in a]
     for symbol in a:
-        if symbol not in b or a[symbol]["snapshot"] == b[symbol]["snapshot"]:
-            continue
-        frames = _prices(reports[0], symbol, a[symbol]), _prices(reports[1], symbol, b[symbol])
-        if frames[0] is None or frames[1] is None:
-            short = " and ".join(str(facts[symbol]["snapshot"])[:12] for facts in (a, b))
-            found.append(f"{symbol}: the snapshots {short} differ; to name the first bar, both must be at hand")
-        else:
-            found.append(f"{symbol}: {_first_bar_apart(frames[0], frames[1])}")
-    same_raw = not found and results[0] and results[1] and results[0].prices_hash != results[1].prices_hash
-    return ["the same raw bars were adjusted or put together otherwise"] if same_raw else found
+        if symbol in b and (how := _how_apart(a[symbol], b[symbol])):
+            found.append(f"{symbol}: {how}")
+    found = found or [
+        str(Change(f"the SHA-256 of {of}", *hashes)) for of, *hashes in _changes(*map(_snapshots, reports))
+    ]
+    hashes = {report.provenance.prices_hash for report in reports}
+    alike = reports[0].provenance.template == reports[1].provenance.template and None not in (*results, *hashes)
+    if alike and len(hashes) > 1 and not found:
+        return ["the same raw bars were adjusted or put together otherwise"]
+    return found
 
 
-def _first_bar_apart(a: pd.DataFrame, b: pd.DataFrame) -> str:
-    """The first bar on which two frames of prices differ, and which bars each has if these are not the same."""
-    if (a.index.tz is None) != (b.index.tz is None):
-        return "only one of them has a time zone"
-    said = "" if a.index.equals(b.index) else f"A has {_span(a.index)}, B {_span(b.index)}; "
-    common, names = a.index.intersection(b.index), [name for name in a if name in b]
-    before, after = (frame.loc[common, names].to_numpy() for frame in (a, b))
-    bars, columns = np.nonzero((before != after) & ~(np.isnan(before) & np.isnan(after)))
-    if not bars.size:
-        return f"{said}the traded prices of all {len(common):,} common bars are the same"
-    at = int(bars[0]), int(columns[0])
-    first = Change(names[at[1]], float(before[at]), float(after[at]))
-    return f"{said}the bars differ from {bar_text(common, at[0])} on: {first}"
-
-
-def _span(index: pd.Index) -> str:
-    return f"{len(index):,} bars from {bar_text(index, 0)} to {bar_text(index, len(index) - 1)}"
+def _how_apart(a: _Prices, b: _Prices) -> str:
+    """How the bars of one symbol differ; empty where they do not."""
+    if a.given.snapshot == b.given.snapshot:
+        only = "A" if a.given.adjusted else "B"
+        return f"the same raw bars, adjusted in {only} only" if a.given.adjusted != b.given.adjusted else ""
+    frames = _traded(a), _traded(b)
+    if frames[0] is None or frames[1] is None:
+        short = " and ".join(read.given.snapshot[:HASH_SHOWN] for read in (a, b))
+        return f"the snapshots {short} differ; to name the first bar, both must be at hand"
+    revision = compare_bars(frames[0], frames[1])
+    return revision_text(revision, " from A to B") if not revision.same else "other raw bars, the same traded prices"
 
 
 # ---- the code --------------------------------------------------------------------------------------------------------
 
 
-def _other_versions(recorded: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+def _other_versions(recorded: Mapping[str, str]) -> tuple[list[str], list[str]]:
     """Versions that are others now: of what the page names, and of all else."""
     printed = versions()
     now = {name: printed.get(name) or _installed(name) for name in recorded}
@@ -483,29 +531,20 @@ def _installed(name: str) -> str:
         return "not installed"
 
 
-def _other_strategy(report: _Finished, again: _Finished) -> list[str]:
-    then, now = (r.provenance.get("strategy_sha256") for r in (report, again))
-    named = report.provenance["parameters"].get("strategy") or report.provenance["parameters"].get("weights") or "it"
-    return [f"the source of the strategy ({named}): SHA-256 {then} then, {now} now"] if then != now else []
-
-
-def _other_package(report: _Finished, again: _Finished) -> list[str]:
-    then, now = (r.provenance.get("package_sha256") for r in (report, again))
-    return [f"the source of backgrid itself: SHA-256 {then} then, {now} now"] if then and then != now else []
+def _other_source(what: str, then: str | None, now: str | None) -> list[str]:
+    return [f"the source of {what}: SHA-256 {then} then, {now} now"] if then != now else []
 
 
 def _template_of(report: _Finished, work: Path) -> tuple[Path, list[str]]:
     """The template of a report if it is still the same, else the report's own notebook as one; and what was found."""
-    name, recorded = report.provenance["template"], report.provenance["template_sha256"]
+    name = report.provenance.template
     try:
         path = find_template(name)
-        if sha256(path.read_bytes()) == recorded:
+        if sha256(path.read_bytes()) == report.provenance.template_sha256:
             return path, []
         said = f"the template {name} has changed"
-    except ParameterError:
+    except (ParameterError, OSError):
         said = f"the template {shown(name)} is not among the templates here"
-    if Path(name).name != name or not name:
-        raise ParameterError(f"provenance.json names a template {shown(name)}: it is not as written")
     own = work / f"{name}.ipynb"
     own.write_text(json.dumps(_unrun(report)), encoding="utf-8")
     return own, [f"{said}: the report's own notebook was run"]
@@ -513,134 +552,108 @@ def _template_of(report: _Finished, work: Path) -> tuple[Path, list[str]]:
 
 def _unrun(report: _Finished) -> dict[str, Any]:
     """The notebook of a report as it was before it was run."""
-    cells = [cell for cell in _cells(report.files) if "injected-parameters" not in _tags(cell)]
-    code = [{**cell, "outputs": [], "execution_count": None} if "outputs" in cell else cell for cell in cells]
-    if not code:
-        raise ParameterError("report.ipynb cannot be read")
-    return {**json.loads(report.files["report.ipynb"]), "cells": code}
+    nbformat = load_tools().nbformat
+    read = _cells(report.files)
+    try:
+        notebook = json.loads(report.files["report.ipynb"])
+        cells = [cell for cell, known in zip(notebook["cells"], read, strict=True) if INJECTED not in known["tags"]]
+        cells = [{**cell, "outputs": [], "execution_count": None} if "outputs" in cell else cell for cell in cells]
+        notebook = {**notebook, "cells": cells}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            nbformat.validate(nbformat.from_dict(notebook))
+    except Exception as error:  # of what nobody wrote, nbformat can raise anything
+        raise ParameterError("report.ipynb cannot be read, and its template is not as it was") from error
+    return notebook
 
 
 def _given(report: _Finished, template: Path) -> dict[str, Any]:
     """The parameters to give again: those that were injected, in their order, and others that are no default."""
-    recorded, declared = report.provenance["parameters"], read_parameters(template)
+    recorded, declared = report.provenance.parameters, read_parameters(template)
     other = [name for name in recorded if name not in declared or recorded[name] != declared[name].default]
-    injected = [name for name in _injected(report) if name in recorded]
+    injected = [name for name in _injected(report) or {} if name in recorded]
     return {name: recorded[name] for name in dict.fromkeys([*injected, *other])}
 
 
-def _injected(report: _Finished) -> dict[str, Any]:
-    """What papermill wrote into the notebook."""
-    sources = ["".join(cell["source"]) for cell in _cells(report.files) if "injected-parameters" in _tags(cell)]
+def _injected(report: _Finished) -> dict[str, Any] | None:
+    """What papermill wrote into the notebook; None where that cannot be read."""
+    cells = _cells(report.files)
     try:
-        lines = [line for source in sources for line in ast.parse(source).body if isinstance(line, ast.Assign)]
-        return {ast.unparse(line.targets[0]): ast.literal_eval(line.value) for line in lines}
-    except (ValueError, SyntaxError):
-        return {}
+        lines = [line for cell in cells if INJECTED in cell["tags"] for line in ast.parse(cell["source"]).body]
+        found = {ast.unparse(n.targets[0]): ast.literal_eval(n.value) for n in lines if isinstance(n, ast.Assign)}
+        return found if cells else None
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+        return None
 
 
 def _contradictions(report: _Finished, template: Path) -> list[str]:
     """Parameters that the notebook was not run with."""
-    ran = {name: parameter.default for name, parameter in read_parameters(template).items()} | _injected(report)
+    injected = _injected(report)
+    if injected is None:  # it has been edited, which is said already
+        return []
+    ran = {name: parameter.default for name, parameter in read_parameters(template).items()} | injected
+    recorded = report.provenance.parameters
     return [
-        f"parameter {name}: {_value(ran.get(name))} in report.ipynb, {_value(value)} in provenance.json"
-        for name, value in report.provenance["parameters"].items()
-        if name in ran and ran[name] != value
+        f"parameter {name}: {_value(value)} in report.ipynb, {_value(recorded.get(name, ABSENT))} in provenance.json"
+        for name, value in ran.items()
+        if name not in recorded or recorded[name] != value
     ]
 
 
-def _other_code(reports: tuple[_Finished, _Finished]) -> list[Change]:
-    return _changes(*(_code_of(report.provenance) for report in reports), absent="not recorded")
-
-
-def _code_of(provenance: Mapping[str, Any]) -> dict[str, Any]:
-    hashes = {"template": provenance["template"], "template SHA-256": provenance["template_sha256"]}
-    sources = {"source of the strategy": "strategy_sha256", "source of backgrid": "package_sha256"}
-    hashes |= {f"{what} SHA-256": provenance[name] for what, name in sources.items() if provenance.get(name)}
-    return {**hashes, **{f"version of {name}": v for name, v in provenance["versions"].items()}}
+def _code_of(report: _Finished) -> dict[str, Any]:
+    noted = report.provenance
+    hashes = {
+        "template SHA-256": noted.template_sha256,
+        "source of the strategy SHA-256": noted.strategy_sha256,
+        "source of backgrid SHA-256": noted.package_sha256,
+    }
+    return {"template": noted.template, **hashes, **{f"version of {n}": v for n, v in noted.versions.items()}}
 
 
 # ---- what came of it -------------------------------------------------------------------------------------------------
 
 
-def _rerun(report: _Finished, *found: Iterable[str], further: Iterable[str] = ()) -> Rerun:
-    """The first of what was found, and the rest."""
-    first, *rest = [*itertools.chain(*found)] or [""]
-    return Rerun(not first, first, (*rest, *further), report.folder)
-
-
-def _effects(report: _Finished, again: _Finished) -> Iterator[str]:
+def _effects(report: _Finished, then: BacktestResult | None, again: _Finished) -> Iterator[str]:
     """The first bar of the benchmark, parameter, metric, trade, bar of the equity and place on the page that differ."""
-    then, now = report.result(), again.result()
+    now = again.result()
     if then and now:
-        compared, metrics = then.compare(now), _metrics_apart(then.metrics, now.metrics)
+        compared = then.compare(now)
         if "benchmark" in compared.data.index:  # so the bars do, on that date
-            yield f"data: the benchmark is worth {_then_now(*compared.data.loc['benchmark'])}"
-        for name, *values in itertools.islice(compared.parameters.itertuples(), 1):
-            yield f"parameter {name}: {_then_now(*values)}"
-        for name, _, *values in itertools.islice(metrics.itertuples(), 1):
-            yield f"metric {name}: {_then_now(*values)}"
+            old, new = compared.data.loc["benchmark"]
+            yield f"data: the benchmark is worth {old} then, {new} now"
+        for what, table in (("parameter", compared.parameters), ("metric", compared.metrics)):
+            for name, old, new, *_ in itertools.islice(table.itertuples(), 1):
+                yield f"{what} {name}: {_value(old)} then, {_value(new)} now"
         if trades := _trades_apart(then.trades, now.trades, ("then", "now")):
             yield trades
-        if equity := _beginning(compared.first_divergence, ("then", "now")):
-            yield equity
-    if page := _page_apart(report.files, again.files):
+        if compared.first_divergence:
+            yield f"the run on {beginning(compared.first_divergence)}"
+    if page := _page_apart(report.files, {name: again.files[name] for name in report.files}):
         yield page
-
-
-def _then_now(then: Any, now: Any) -> str:
-    return f"{_value(then)} then, {_value(now)} now"
-
-
-def _metrics_apart(a: Mapping[str, float], b: Mapping[str, float]) -> pd.DataFrame:
-    """Label and both values of each metric that differs; NaN is NaN, and stands for a metric that a side has not."""
-    both = {name: (a.get(name, math.nan), b.get(name, math.nan)) for name in dict.fromkeys([*a, *b])}
-    other = {n: v for n, v in both.items() if v[0] != v[1] and not (math.isnan(v[0]) and math.isnan(v[1]))}
-    columns = {
-        "label": [METRICS[name].label if name in METRICS else name for name in other],
-        "a": [float(a) for a, _ in other.values()],
-        "b": [float(b) for _, b in other.values()],
-    }
-    return pd.DataFrame(columns, index=pd.Index(other, name="metric", dtype=object))
-
-
-def _metric_row(name: str, label: str, a: float, b: float) -> tuple[str, str, str]:
-    """As a page shows them, with more digits where they would look the same."""
-    unit = METRICS[name].unit if name in METRICS else "ratio"
-    texts, digits = (format_value(a, unit), format_value(b, unit)), 4
-    while texts[0] == texts[1] and digits <= EXACT_DIGITS:
-        texts, digits = (f"{a:.{digits}g}", f"{b:.{digits}g}"), digits + 1
-    return label, *texts
 
 
 def _trades_apart(a: pd.DataFrame, b: pd.DataFrame, sides: tuple[str, str]) -> str:
     """The first trade that differs and its first column that does, and how many there are."""
     counts = "" if len(a) == len(b) else f"{len(a):,} trades {sides[0]}, {len(b):,} {sides[1]}"
-    n_both, names = min(len(a), len(b)), [name for name in a if name in b]
+    names = [name for name in a if name in b]
     rows = (table[names].itertuples(index=False) for table in (a, b))
-    for at, (ours, theirs) in enumerate(zip(*rows, strict=False)):
-        for name, *values in zip(names, ours, theirs, strict=True):
-            if values[0] != values[1]:
-                texts = (f"{_value(value)} {side}" for value, side in zip(values, sides, strict=True))
-                return f"trade {at + 1:,}, {name}: {', '.join(texts)}{counts and f' ({counts})'}"
-    return f"{counts}; the first {n_both:,} are the same" if counts else ""
-
-
-def _beginning(divergence: Any, sides: tuple[str, str]) -> str:
-    """The first bar on which two runs differ."""
-    if divergence is None:
-        return ""
-    values = ("no bar" if value is None else _value(value) for value in (divergence.ours, divergence.theirs))
-    texts = ", ".join(f"{value} {side}" for value, side in zip(values, sides, strict=True))
-    return f"{divergence.what} of bar {divergence.bar:,}, {_value(divergence.time)}: {texts}"
+    for at, pair in enumerate(zip(*rows, strict=False)):
+        for name, ours, theirs in zip(names, *pair, strict=True):
+            if ours != theirs and not (pd.isna(ours) and pd.isna(theirs)):
+                texts = f"{_value(ours)} {sides[0]}, {_value(theirs)} {sides[1]}"
+                return f"trade {at + 1:,}, {name}: {texts}{counts and f' ({counts})'}"
+    return f"{counts}; the first {min(len(a), len(b)):,} are the same" if counts else ""
 
 
 def _page_apart(a: Mapping[str, bytes], b: Mapping[str, bytes]) -> str:
     """The first cell of the notebooks that differs, or the first line of the pages."""
-    heading = ""
-    for at, (ours, theirs) in enumerate(itertools.zip_longest(_cells(a), _cells(b))):
+    if one_sided := [name for name in COMPARED if (name in a) != (name in b)]:
+        return f"{one_sided[0]} is there in one of them only"
+    heading, cells = "", (_cells(a), _cells(b))
+    for at, (ours, theirs) in enumerate(itertools.zip_longest(*cells)):
         if ours is None or theirs is None:
-            return f"report.ipynb has {len(_cells(a))} cells and {len(_cells(b))} cells"
-        if found := re.match(r"#+ (.*)", "".join(ours.get("source", ""))):
+            return f"the page: report.ipynb has {len(cells[0])} cells and {len(cells[1])} cells"
+        if found := re.match(r"#+ (.*)", ours["source"]):
             heading = f", under {shown(found[1])}"
         for what in ("source", "outputs", "metadata", "cell_type"):
             if ours.get(what) != theirs.get(what):
@@ -655,42 +668,43 @@ def _page_apart(a: Mapping[str, bytes], b: Mapping[str, bytes]) -> str:
 # ---- why two reports differ ------------------------------------------------------------------------------------------
 
 
-def _other_parameters(reports: tuple[_Finished, _Finished], results: tuple[Any, Any]) -> list[Change]:
-    """Parameters that differ; one that was left open counts as what the run took for it."""
-    return _changes(*itertools.starmap(_settled, zip(reports, results, strict=True)), absent="absent")
-
-
-def _changes(a: Mapping[str, Any], b: Mapping[str, Any], *, absent: str) -> list[Change]:
-    """What has another value in each; `absent` where a side has none."""
+def _changes(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Change]:
+    """What has another value in each; None is as good as absent."""
     known = dict.fromkeys([*a, *b])
-    return [Change(name, a.get(name, absent), b.get(name, absent)) for name in known if a.get(name) != b.get(name)]
+    return [Change(name, a.get(name, ABSENT), b.get(name, ABSENT)) for name in known if a.get(name) != b.get(name)]
 
 
 def _settled(report: _Finished, result: BacktestResult | None) -> dict[str, Any]:
+    """Parameters; one that was left open as what the run took for it."""
     took = {**result.settings, **result.params} if result else {}
-    return {n: took.get(n) if value is None else value for n, value in report.provenance["parameters"].items()}
+    return {n: took.get(n) if value is None else value for n, value in report.provenance.parameters.items()}
 
 
-def _cause(numbers: list[str], page: str, declared: list[Change], data: list[str], code: list[Change]) -> str:
-    """Why the first of these numbers differ; or, where none does, what does."""
-    reasons = [str(change) for change in declared]
-    if not any(change.label in OF_DATA for change in declared):  # else the request tells why the bars are others
-        reasons = [*data, *reasons]
-    reasons = reasons or [_in_words(change) for change in code]
+def _record_apart(reports: tuple[_Finished, _Finished]) -> str:
+    """What else provenance.json says otherwise."""
+    a, b = (report.provenance.model_dump(exclude={"parameters"}) for report in reports)
+    other = [change.label for change in _changes(a, b)]
+    return f"provenance.json says otherwise of {', '.join(other)}" if other else ""
+
+
+def _cause(numbers: str, same: str, page: str, declared: list[Change], data: list[str], code: list[Change]) -> str:
+    """Why these numbers differ; or, where none does, what does."""
+    template = [f"the {change}" for change in code if change.label == "template"]
+    if template:  # its own parameters come with it
+        declared = [c for c in declared if all(value not in (None, ABSENT) for value in (c.a, c.b))]
+    of_data = any(change.label in OF_DATA for change in declared)  # the request tells why the bars are others
+    reasons = [*template, *([] if of_data else data), *map(str, declared)]
+    if not reasons:
+        sources = [(change, change.label.removesuffix(" SHA-256")) for change in code]
+        reasons = [f"the {change}" if name == change.label else f"the {name} has changed" for change, name in sources]
     left = len(reasons) - MOST_REASONS
     told = [*reasons[:MOST_REASONS], *([f"{left} more"] if left > 0 else [])]
     why = " and ".join([", ".join(told[:-1]), told[-1]] if len(told) > 1 else told)
     if numbers:
-        return f"{numbers[0]} because {why}" if why else f"{numbers[0]}, for a reason that neither report records"
+        return f"{numbers} because {why}" if why else f"{numbers}, for a reason that neither report records"
     if why:
-        return f"the numbers are the same, though {why}"
-    return f"the numbers are the same, and {page}" if page else "nothing differs"
-
-
-def _in_words(change: Change) -> str:
-    if "SHA-256" in change.label:
-        return f"the {change.label.removesuffix(' SHA-256')} has changed"
-    return str(change)
+        return f"{same}, though {why}"
+    return f"{same}, and {page}" if page else "nothing differs"
 
 
 def _value(value: Any) -> str:
@@ -701,12 +715,3 @@ def _value(value: Any) -> str:
         value = value.item()
     text = value if isinstance(value, str) else repr(value)
     return " ".join(text.split()) if text and len(text) <= 80 else shown(value)
-
-
-def _aligned(rows: list[tuple[str, str, str]]) -> list[str]:
-    """Lines of a table, the first one its head."""
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    lines = [f"{a:>{widths[1]}}  {b:>{widths[2]}}" for _, a, b in rows]
-    indents = ["", *["  "] * (len(rows) - 1)]
-    labels = [f"{indent + row[0]:{widths[0] + 2}}" for indent, row in zip(indents, rows, strict=True)]
-    return [f"{label}  {line}" for label, line in zip(labels, lines, strict=True)]

@@ -16,6 +16,7 @@ SAME_FACTOR = 1e-5  # by which new / old may vary within a rescaled stretch: sou
 LEAST_FACTOR = 1e-4  # a stretch that was changed by less is noise
 LEAST_CELLS = 5  # of a stretch: fewer cells are listed one by one
 LISTED = 10  # bars, cells or stretches that are named
+LEAST_PERCENT = 0.001  # a smaller relative change is not told more exactly
 HASH_SHOWN = 12  # hexadecimal digits of a snapshot
 
 
@@ -103,8 +104,7 @@ def describe_revision(revision: Revision, old: str, new: str) -> list[str]:
     lines = []
     for name, index, columns in ((old, revision.gone, revision.columns[0]), (new, revision.added, revision.columns[1])):
         if len(index):
-            dates = ", ".join(bar_text(index, at) for at in range(min(len(index), LISTED)))
-            lines.append(f"{_count(len(index), 'bar')} only in {name}: {dates}{', ...' * (len(index) > LISTED)}")
+            lines.append(f"{_count(len(index), 'bar')} only in {name}: {_dates(index)}")
         lines += [f"column {column} only in {name}" for column in columns]
     if revision.changed:
         lines.append(f"{_count(revision.changed, 'bar')} changed")
@@ -120,6 +120,11 @@ def describe_revision(revision: Revision, old: str, new: str) -> list[str]:
 def revision_note(revision: Revision, old: str, new: str) -> str:
     """One sentence on a changed history that names its snapshots, `old` and `new`; it holds no clock, for pages."""
     old, new = old[:HASH_SHOWN], new[:HASH_SHOWN]
+    return f"{revision_text(revision, f' since snapshot {old}')} (backgrid data diff {old} {new})"
+
+
+def revision_text(revision: Revision, since: str = "") -> str:
+    """What is changed, gone and added, counted, and the first of each; `since` follows what is counted."""
     bars = (("changed", revision.changed), ("gone", len(revision.gone)), ("added", len(revision.added)))
     counted = [f"{_count(number, 'bar')} {how}" for how, number in bars if number]
     for how, columns in zip(("gone", "added"), revision.columns, strict=True):
@@ -132,7 +137,7 @@ def revision_note(revision: Revision, old: str, new: str) -> str:
     if len(revision.added):
         details.append(f"first added {bar_text(revision.added, 0)}")
     detailed = f": {'; '.join(details)}" if details else ""
-    return f"{', '.join(counted)} since snapshot {old}{detailed} (backgrid data diff {old} {new})"
+    return f"{', '.join(counted)}{since}{detailed}"
 
 
 def _common_bars(old: pd.DatetimeIndex, new: pd.DatetimeIndex) -> tuple[np.ndarray, np.ndarray]:
@@ -175,6 +180,12 @@ def _where(index: pd.DatetimeIndex, at: np.ndarray, start: int, stop: int) -> st
     return f"from {first} on" if stop == at.size else f"from {first} to {last}"
 
 
+def _dates(index: pd.DatetimeIndex) -> str:
+    """All bars, or the first of many and the last."""
+    dates = [bar_text(index, at) for at in range(min(len(index), LISTED))]
+    return ", ".join(dates if len(index) <= LISTED else [*dates[:-1], "...", bar_text(index, len(index) - 1)])
+
+
 def _cell_text(cells: pd.DataFrame, at: int) -> str:
     old, new = float(cells["old"].iloc[at]), float(cells["new"].iloc[at])
     short = f"{old:.10g}", f"{new:.10g}"
@@ -186,7 +197,12 @@ def _by_at_most(cells: pd.DataFrame) -> str:
     """The largest relative change, where an old number is neither missing nor 0."""
     old, new = cells["old"].to_numpy(), cells["new"].to_numpy()
     both = np.isfinite(old) & np.isfinite(new) & (old != 0.0)
-    return f", by at most {100.0 * np.abs(new[both] / old[both] - 1.0).max():.2g} %" if both.any() else ""
+    if not both.any():
+        return ""
+    percent = 100.0 * float(np.abs(new[both] / old[both] - 1.0).max())
+    if percent < LEAST_PERCENT:
+        return f", by less than {LEAST_PERCENT} %"
+    return f", by at most {percent:.2g} %" if percent < 10.0 else f", by at most {percent:,.0f} %"
 
 
 def _listed(lines: list[str], number: int, what: str, by: str) -> list[str]:

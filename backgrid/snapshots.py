@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,6 +35,7 @@ from backgrid.settings import setting
 GRACE_SECONDS = 86_400  # a report that is being made has not said yet what it needs
 NAMED = 10  # candidates that a message lists
 USERS = 3  # reports that a row names
+WRITING = ".run-"  # begins the name of a folder in which a report is being written
 
 Users = Mapping[str, list[str]]
 
@@ -45,37 +46,44 @@ Users = Mapping[str, list[str]]
 def list_files(symbol: str | None, users: Users) -> tuple[list[str], int]:
     """Lines of a table of snapshots and one of cached ranges, and the number of files that cannot be read.
 
+    No line where nothing is kept at all.
+
     `symbol` is whose to list, None for all; `users` the reports of each hash, as `read_users` gives them.
     """
     wanted = None if symbol is None else check_symbol(symbol)
     snapshots, entries = list_snapshots(), list_entries()
     unreadable = {*_files("snapshots", "prices")} - {file.path for file in (*snapshots, *entries)}
-    lines = _table(
+    kept = text_table(
         ("snapshot", *HEADS, "kept (UTC)", "used by"),
         [
             (file.path.stem[:HASH_SHOWN], *_columns(file), _some(users.get(file.path.stem, [])))
             for file in sorted(snapshots, key=_order)
             if wanted in (None, file.symbol)
         ],
+        right=NUMBERS,
     )
-    lines += _table(
+    fetched = text_table(
         ("cached range", *HEADS, "fetched (UTC)"),
         [
             (file.path.stem.rsplit("_", 1)[-1][:HASH_SHOWN], *_columns(file))
             for file in sorted(entries, key=_order)
             if wanted in (None, file.symbol)
         ],
+        right=NUMBERS,
     )
-    return lines, len(unreadable)
+    none = [f"nothing is kept of {wanted}; backgrid fetch {wanted} fetches and keeps its prices"]
+    lines = [*kept, *[""] * bool(kept and fetched), *fetched]
+    return lines or (none if snapshots or entries else []), len(unreadable)
 
 
-HEADS = ("symbol", "interval", "first bar", "last bar", "bars", "kB")
+NUMBERS = ("bars", "kB")
+HEADS = ("symbol", "interval", "first bar", "last bar", *NUMBERS)
 
 
-def _table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
-    """Columns under their heads, numbers to the right; nothing where there is no row."""
+def text_table(heads: tuple[str, ...], rows: list[tuple[str, ...]], right: Collection[str]) -> list[str]:
+    """Columns under their heads, those named in `right` to the right; nothing where there is no row."""
     widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
-    aligned = [">" if head in ("bars", "kB") else "<" for head in heads]
+    aligned = [">" if head in right else "<" for head in heads]
     lines = [
         "  ".join(f"{text:{side}{width}}" for text, side, width in zip(row, aligned, widths, strict=True)).rstrip()
         for row in (heads, *rows)
@@ -310,14 +318,23 @@ def _reports(folder: Path) -> Iterator[Path]:
             continue
         been.add(real)
         inner.sort()
-        if "provenance.json" in (*files, *inner) or "report.html" in files:
+        if "provenance.json" in (*files, *inner):
             yield Path(path)
+        elif "report.html" in files and not _is_being_written(Path(path)):
+            raise ParameterError(
+                f"{Path(path) / 'report.html'} lies there without its provenance.json, and so does not say which "
+                "prices it needs: put that file back beside it, or move the page out of the folders of reports"
+            )
 
 
 def _unreadable_folder(error: OSError) -> None:
     raise ParameterError(
         f"cannot look for reports in {error.filename}: {error.strerror}; mend its permissions"
     ) from error
+
+
+def _is_being_written(report: Path) -> bool:
+    return any(part.startswith(WRITING) for part in report.parts)
 
 
 def _used_by(report: Path) -> list[str]:
@@ -330,7 +347,7 @@ def _used_by(report: Path) -> list[str]:
             raise ValueError("it names no snapshot")
         return sorted(set(re.findall(r'"([0-9a-f]{64})"', text)))
     except (OSError, ValueError, RecursionError) as error:
-        if report.name.startswith(".run-"):
+        if _is_being_written(report):
             return []
         raise ParameterError(
             f"{path} does not say what the report needs ({error}): run that report again, or remove its folder"

@@ -22,6 +22,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from multiprocessing.connection import Connection, Pipe, wait
+from pathlib import Path
 from typing import Any
 
 PR_SET_PDEATHSIG = 1  # of prctl
@@ -189,12 +190,12 @@ def _stand_by(line: Connection) -> None:
     gc.disable()  # imports leave nothing to collect
     importlib.import_module("ipykernel.kernelapp")
     with contextlib.suppress(Exception):  # the notebook does it again, and says what is wrong
-        _get_ready()
+        get_ready()
     gc.freeze()  # else a collection in a kernel would copy every page
     _serve(line)
 
 
-def _get_ready() -> None:
+def get_ready() -> None:
     """Import, and load the compiled code and the fonts, by one small backtest.
 
     Of made-up prices: to read real ones starts more threads of libraries than there need be.
@@ -334,6 +335,7 @@ def _be_kernel(folder: str, environment: dict[str, str], connection_file: str, q
     from ipykernel.kernelapp import launch_new_instance
 
     from backgrid import lookahead
+    from backgrid.data import log_prices
 
     def fork_afresh(*files: int) -> None:
         socket.send_fds(questions, [b"?"], files)
@@ -342,6 +344,7 @@ def _be_kernel(folder: str, environment: dict[str, str], connection_file: str, q
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
+    log_prices(Path(connection_file).with_name("prices.jsonl"))
     sys.path.append(folder)  # last, so that nothing there stands before a module that is installed
     # a kernel ends when its parent does, and is no part of anyone's history
     ends = f"--IPKernelApp.parent_handle={os.getppid()}"

@@ -1,4 +1,8 @@
-"""What the tests share: small bars, the sample prices, and folders of their own."""
+"""What the tests share: small bars, the sample prices, folders of their own, and a browser."""
+
+import os
+import shutil
+import subprocess
 
 import nbformat
 import numpy as np
@@ -8,6 +12,12 @@ from hypothesis import HealthCheck, settings
 
 from backgrid import standby
 from backgrid.data import fetch_ohlcv
+
+QUIET = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+    "--host-resolver-rules=MAP * ~NOTFOUND",
+)
 
 settings.register_profile(
     "backgrid",
@@ -53,6 +63,28 @@ def bars():
 def aapl():
     """AAPL 2023: 250 real daily bars."""
     return fetch_ohlcv("AAPL", "2023-01-01", "2023-12-31", source="sample")
+
+
+def program(name):
+    """Path of a program; without it the test is skipped, or fails where all programs are asked for."""
+    path = shutil.which(name)
+    if path is None and os.environ.get("BACKGRID_REQUIRE_PROGRAMS"):
+        pytest.fail(f"{name} is not installed")
+    if path is None:
+        pytest.skip(f"{name} is not installed")
+    return path
+
+
+@pytest.fixture(scope="session")
+def browse(tmp_path_factory):
+    """`browse(page, *options)` opens a page in Chromium and gives what it prints."""
+    chromium, profile = program("chromium"), tmp_path_factory.mktemp("profile")
+
+    def visit(page, *options):
+        command = [chromium, *QUIET, f"--user-data-dir={profile}", *options, page.resolve().as_uri()]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+
+    return visit
 
 
 @pytest.fixture

@@ -534,7 +534,7 @@ def test_reports_of_the_strategies_are_made_again_for_other_prices(here, bars, t
     for last in (105.0, 105.0, 90.0):
         bars([100.0, 101.0, 102.0, 103.0, 104.0, last]).rename_axis("Date").to_csv(tmp_path / "prices.csv")
         (run,) = here(rows).runs
-        found.append(((tmp_path / "out" / run.folder / "run_log.json").read_text(), run.equity.iloc[-1]))
+        found.append(((tmp_path / "out" / run.folder / "run_log.json").read_text(), run.track.equity[-1]))
     assert found[0] == found[1]
     assert found[2][0] != found[1][0] and found[2][1] < found[1][1]
 
@@ -604,7 +604,7 @@ def test_result_says_where_and_how_many_failed(here, tmp_path):
     assert result.index == Path("out/index.html") and result.index.is_file()
     assert result.table["status"].tolist() == ["completed", "failed"]
     assert "KeyError" in result._repr_html_() and "2 reports, 1 failed" in result._repr_html_()
-    assert [run.row for run in result.failed] == [1]
+    assert [run.row for run in result.failed] == [2]
 
 
 def test_folder_of_the_settings_is_written_if_none_is_given(here, tmp_path, monkeypatch):

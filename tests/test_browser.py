@@ -6,14 +6,13 @@ import hashlib
 import html
 import itertools
 import json
-import os
 import re
-import shutil
 import subprocess
 
 import matplotlib.image
 import numpy as np
 import pytest
+from conftest import QUIET, program
 from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.actions.action_builder import ActionBuilder
@@ -26,11 +25,6 @@ from test_report import CHANNELS, PAYLOADS, SVG, finished, page_of, shown
 from backgrid import plot
 from backgrid.bars import bar_text
 
-QUIET = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-    "--host-resolver-rules=MAP * ~NOTFOUND",
-)
 WIDTHS = (360, 768, 1280)  # a phone, a tablet, a laptop
 DARK = "--blink-settings=preferredColorScheme=0"
 POLICY = re.compile(r'<meta [^>]*http-equiv="Content-Security-Policy"[^>]*>')
@@ -43,28 +37,6 @@ addEventListener("load", () => setTimeout(() => {
   root.dataset.loaded = performance.getEntriesByType("resource").map(entry => entry.name).join(" ");
 }, 500));
 """
-
-
-def program(name):
-    """Path of a program; without it the test is skipped, or fails where all programs are asked for."""
-    path = shutil.which(name)
-    if path is None and os.environ.get("BACKGRID_REQUIRE_PROGRAMS"):
-        pytest.fail(f"{name} is not installed")
-    if path is None:
-        pytest.skip(f"{name} is not installed")
-    return path
-
-
-@pytest.fixture(scope="module")
-def browse(tmp_path_factory):
-    """`browse(page, *options)` opens a page in Chromium and gives what it prints."""
-    chromium, profile = program("chromium"), tmp_path_factory.mktemp("profile")
-
-    def visit(page, *options):
-        command = [chromium, *QUIET, f"--user-data-dir={profile}", *options, page.resolve().as_uri()]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
-
-    return visit
 
 
 @pytest.fixture

@@ -423,6 +423,24 @@ def test_sharpe_stands_with_its_interval_and_is_deflated_by_the_trials():
     assert not [text for _, text in verdicts_of(short, None, None) if "deflate" in text]
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "told"),
+    [
+        (0.1, 1.0, ("good", "0.10 to 1.00")),
+        (0.0, 1.0, ("plain", "0.00 to 1.00, 0 is inside")),
+        (-1.0, 0.0, ("plain", "\u22121.00 to 0.00, 0 is inside")),
+        (-1.0, -0.1, ("plain", "\u22121.00 to \u22120.10, all of it below 0")),
+    ],
+)
+def test_interval_is_said_to_hold_zero_only_where_it_does(low, high, told):
+    kind, said = told
+    assert page.interval_chip(low, high, 1) == (kind, f"95 % interval of the Sharpe: {said}")
+    assert page.interval_chip(low, high, 2) == (
+        "plain",
+        f"95 % interval of the Sharpe: {said}, as if only this one had been tried",
+    )
+
+
 def verdicts_of(result, checked=None, n_trials=1):
     return page.verdicts(result, page.benchmark_metrics(result), checked, luck=page.chance(result, n_trials))
 

@@ -182,6 +182,9 @@ def test_provenance_names_everything_that_determines_the_report():
     assert provenance["parameters"]["symbol"] == "AAPL" and provenance["parameters"]["fees"] == 0.001
     assert provenance["snapshot"] == fetch_ohlcv("AAPL", source="sample").attrs["snapshot"]
     assert provenance["prices_hash"] == finished().result.prices_hash
+    ((asked, given),) = (read.values() for read in provenance["prices"])
+    assert asked.keys() == {"symbol", "start", "end", "interval", "source", "adjusted"}
+    assert given == fetch_ohlcv(**asked).attrs  # the very request, and all that the prices said of themselves
     assert re.fullmatch("[0-9a-f]{64}", provenance["strategy_sha256"])
     assert {"Python", "backgrid", "numpy", "pandas", "papermill"} <= provenance["versions"].keys()
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from backgrid.revisions import Rescaled, compare_bars, describe_revision, revision_note
+from backgrid.revisions import Rescaled, compare_bars, describe_revision, revision_note, revision_text
 
 OLD, NEW = "a" * 64, "b" * 64
 
@@ -133,7 +133,41 @@ def test_few_bars_and_tiny_factors_are_listed_one_by_one(raw):
     tiny["Close"] *= 1.0 + 1e-9
     assert len(compare_bars(raw, few).cells) == 4 and len(compare_bars(raw, tiny).cells) == 20
     shown = describe_revision(compare_bars(raw, tiny), "A", "B")
-    assert shown[1:3] == ["20 changed numbers, by at most 1e-07 %:", "  2023-01-02 Close 101 -> 101.0000001"]
+    assert shown[1:3] == ["20 changed numbers, by less than 0.001 %:", "  2023-01-02 Close 101 -> 101.0000001"]
+
+
+@pytest.mark.parametrize(("step", "alike"), [(0.9e-5, True), (1.1e-5, False)])
+def test_stretch_is_one_where_the_factor_goes_from_bar_to_bar_by_less_than_a_hundred_thousandth(raw, step, alike):
+    """To and fro, half of it on either side of the middle: sources round their numbers."""
+    other = raw.copy()
+    other["Close"] *= 2.0 * np.exp(step * (np.arange(20) % 2))
+    found = compare_bars(raw, other)
+    assert len(found.rescaled) == alike and len(found.cells) == 20 * (not alike)
+
+
+@pytest.mark.parametrize(("step", "alike"), [(1.0e-6, True), (1.1e-6, False)])
+def test_stretch_is_one_where_no_factor_is_further_from_the_middle_than_that(raw, step, alike):
+    """Twenty bars that drift: the ends are 9.5 steps from the middle."""
+    other = raw.copy()
+    other["Close"] *= 2.0 * np.exp(step * np.arange(20))
+    found = compare_bars(raw, other)
+    assert len(found.rescaled) == alike and len(found.cells) == 20 * (not alike)
+
+
+@pytest.mark.parametrize(
+    ("factor", "said"),
+    [
+        (1.0000099, "less than 0.001 %"),
+        (1.064, "at most 6.4 %"),
+        (1.996, "at most 100 %"),
+        (3.0, "at most 200 %"),
+        (1001.0, "at most 100,000 %"),
+    ],
+)
+def test_largest_change_is_a_number_that_reads_well(raw, factor, said):
+    other = raw.copy()
+    other.iloc[3, other.columns.get_loc("Volume")] *= factor
+    assert describe_revision(compare_bars(raw, other), "A", "B")[1] == f"1 changed number, by {said}:"
 
 
 def test_change_beyond_the_shown_digits_shows_them_all(raw):
@@ -155,7 +189,7 @@ def test_bars_and_columns_of_only_one_are_named(raw):
 
 def test_many_bars_of_only_one_are_counted(raw):
     (line,) = describe_revision(compare_bars(raw.iloc[:2], raw), "A", "B")
-    assert line.startswith("18 bars only in B: 2023-01-04, ") and line.endswith("2023-01-17, ...")
+    assert line.startswith("18 bars only in B: 2023-01-04, ") and line.endswith("2023-01-16, ..., 2023-01-27")
 
 
 def test_same_times_in_two_zones_are_the_same_and_without_a_zone_are_not(raw):
@@ -198,6 +232,12 @@ def test_empty_bars_compare(raw):
 )
 def test_note_says_how_much_and_where_to_look(raw, change, note):
     assert revision_note(compare_bars(raw, change(raw)), OLD, NEW) == note
+
+
+def test_text_of_a_revision_counts_and_names_the_first(raw):
+    other = raw.drop(index=raw.index[3]).assign(Close=raw["Close"].replace(101.0, 202.0))
+    said = "1 bar changed, 1 bar gone from A to B: first 2023-01-02 Close 101 -> 202, by at most 100 %"
+    assert revision_text(compare_bars(raw, other), " from A to B") == f"{said}; first gone 2023-01-05"
 
 
 def test_note_on_added_bars(raw):

@@ -120,7 +120,8 @@ def test_ls_shows_every_snapshot_and_range_with_its_reports(raw, keep, report):
     report("batch/two", {"AAPL": first, "MSFT": second})
     cached_range(raw * 2.0)
     done = data("ls")
-    lines = [line.split() for line in done.stdout.splitlines()]
+    assert done.stdout.count("\n\n") == 1  # between the tables
+    lines = [line.split() for line in done.stdout.splitlines() if line]
     assert done.exit_code == 0 and done.stderr == ""
     assert lines[0][:3] == ["snapshot", "symbol", "interval"]
     rows = {line[0]: line for line in lines}
@@ -136,6 +137,13 @@ def test_ls_of_a_symbol_shows_that_one_only(raw, keep):
     other = keep(raw * 2.0, "MSFT")
     shown = data("ls", "msft").stdout
     assert other[:12] in shown and "AAPL" not in shown
+
+
+def test_ls_of_a_symbol_that_is_not_kept_says_so(raw, keep):
+    keep(raw)
+    done = data("ls", "msft")
+    said = "nothing is kept of MSFT; backgrid fetch MSFT fetches and keeps its prices\n"
+    assert (done.exit_code, done.stdout) == (0, said)
 
 
 def test_ls_shows_times_where_bars_have_them(raw, keep):
@@ -436,18 +444,23 @@ def no_text(path):
     path.write_bytes(b"\xff\xfe\x00")
 
 
-def removed_beside_its_page(path):
-    path.unlink()
-    (path.parent / "report.html").write_text("<html>")
-
-
-@pytest.mark.parametrize("damage", [truncated, emptied, folder_instead, no_text, removed_beside_its_page])
+@pytest.mark.parametrize("damage", [truncated, emptied, folder_instead, no_text])
 def test_gc_refuses_a_damaged_provenance(raw, keep, folder, report, damage):
     kept = keep(raw)
     path = report("broken", kept)
     damage(path)
     done = data("gc")
     assert done.exit_code == 2 and str(path) in done.stderr and kept_snapshots(folder) == {kept}
+
+
+def test_gc_refuses_a_page_without_its_provenance_and_does_not_advise_to_remove_the_folder(raw, keep, reports):
+    """Which may hold all reports."""
+    kept, page = keep(raw), reports / "report.html"
+    page.write_text("<html>")
+    done = data("gc")
+    assert done.exit_code == 2 and path_of(kept).exists()
+    assert f"{page} lies there without its provenance.json" in done.stderr and "folder, or" not in done.stderr
+    assert "put that file back beside it, or move the page out of the folders of reports" in done.stderr
 
 
 def test_gc_reads_every_hash_that_a_provenance_names(raw, keep, report, folder):
@@ -459,6 +472,11 @@ def test_gc_reads_every_hash_that_a_provenance_names(raw, keep, report, folder):
 
 def test_report_that_is_being_written_is_no_reason_to_refuse(raw, keep, report, folder):
     report(".run-abc", None, text='{"snap')
+    assert data("gc").exit_code == 0
+    page = report(".run-abc/whole", None, text='{"snap').with_name("report.html")
+    page.write_text("<html>")
+    assert data("gc").exit_code == 0
+    page.with_name("provenance.json").unlink()
     assert data("gc").exit_code == 0
     report(".run-def", keep(raw))
     assert data("gc").exit_code == 0 and len(kept_snapshots(folder)) == 1

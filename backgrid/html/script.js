@@ -1,18 +1,8 @@
-"use strict";
-const root = document.documentElement;
 const code = document.getElementById("code-toggle");
 code.addEventListener("click", () => {
   const shown = root.classList.toggle("show-code");
   code.textContent = shown ? "Hide code" : "Show code";
 });
-const theme = document.getElementById("theme-toggle");
-const isDark = () => root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-const offer = () => { theme.textContent = isDark() ? "Light page" : "Dark page"; };
-theme.addEventListener("click", () => {
-  root.dataset.theme = isDark() ? "light" : "dark";
-  offer();
-});
-offer();
 
 // A drawing that carries its readings (plot.py writes them) is read out bar by bar: by mouse and finger on the drawing,
 // by keyboard on the slider below it.

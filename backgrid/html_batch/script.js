@@ -1,17 +1,3 @@
-"use strict";
-const root = document.documentElement;
-const theme = document.getElementById("theme-toggle");
-const isDark = () => root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-const name = () => {
-  theme.textContent = isDark() ? "Light page" : "Dark page";
-  theme.setAttribute("aria-pressed", isDark());
-};
-theme.addEventListener("click", () => {
-  root.dataset.theme = isDark() ? "light" : "dark";
-  name();
-});
-name();
-
 const table = document.getElementById("runs-table");
 if (table) {
   const body = table.tBodies[0];
