@@ -223,7 +223,7 @@ def _studentised(lines, value, tails, n_boot, seed):
             return NAN, NAN
         error = math.sqrt(long_run_variance(added) / n_bars)
         if n_bars > MOST_PLACES:
-            lines = _stretches(lines, mean)
+            lines = _stretches(lines)
             n_bars, added = lines.shape[1], slopes @ (lines - mean[:, None])
         parts = resamples(n_bars, optimal_block_length(added), n_boot, seed)
         first, second, *products = np.concatenate([_block_products(lines, places) for places in parts]).T
@@ -237,18 +237,17 @@ def _studentised(lines, value, tails, n_boot, seed):
     return centre - high * error, centre - low * error
 
 
-def _stretches(lines: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    """Both lines over stretches of equally many bars, the last one shorter: as many as may be drawn, or fewer.
+def _stretches(lines: np.ndarray) -> np.ndarray:
+    """Both lines summed over stretches of equally many bars, the last one shorter, and scaled to the means of all bars.
 
-    A value is the mean of the line plus what the bars of its stretch add to it, so that the means of as many stretches
-    as there are vary as those of all bars do, whichever length the last one has.
+    Sums, so that bars without a position stay exactly 0, and a resample of nothing else has no Sharpe ratio.
 
     lines    float64[2, n_bars]
-    returns  float64[2, n_stretches]   of the same means
+    returns  float64[2, n_stretches]   at most MOST_PLACES of them, of the same means
     """
     n_bars = lines.shape[1]
     starts = np.arange(0, n_bars, -(-n_bars // MOST_PLACES))
-    return mean[:, None] + np.add.reduceat(lines - mean[:, None], starts, axis=1) * (starts.size / n_bars)
+    return np.add.reduceat(lines, starts, axis=1) * (starts.size / n_bars)
 
 
 @compiled

@@ -110,14 +110,14 @@ def fetch_ohlcv(
     """
     key = request_key(symbol, start, end, interval, source, adjusted)
     if not isinstance(key[4], str):  # a function may give something else each time
-        return _fetch(*key)
+        prices = _fetch(*key)
+        _log_read(key, prices)
+        return prices
     frames, _ = pins()
     prices = frames[key] if key in frames else _fetch(*key)
     if (fetched := _fetched.get()) is not None:
         fetched[key] = prices
-    if _log is not None:
-        with _log.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(price_record(key, prices)) + "\n")
+    _log_read(key, prices)
     given = prices.copy()
     given.attrs = copy.deepcopy(prices.attrs)
     return given
@@ -160,10 +160,16 @@ def log_prices(path: Path) -> None:
     _log = path
 
 
-def price_record(key: Key, prices: pd.DataFrame) -> dict[str, Any]:
-    """A request by the names of its arguments, and what its prices said of themselves, as JSON holds them."""
+def _log_read(key: Key, prices: pd.DataFrame) -> None:
+    """Write down a request by the names of its arguments, and what its prices said of themselves."""
+    if _log is None:
+        return
     plain = [part.isoformat() if isinstance(part, dt.date) else part for part in key]
-    return {"asked": dict(zip(ASKED, plain, strict=True)), "given": prices.attrs}
+    asked = dict(zip(ASKED, plain, strict=True))
+    if callable(asked["source"]):
+        asked["source"] = prices.attrs["source"]
+    with _log.open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"asked": asked, "given": prices.attrs}) + "\n")
 
 
 def pins() -> tuple[Mapping[Key, pd.DataFrame], bool]:

@@ -33,6 +33,7 @@ from backgrid.revisions import HASH_SHOWN, compare_bars, revision_text
 from backgrid.snapshots import text_table
 from backgrid.templates import find_template, read_parameters
 
+OF_A_FUNCTION = "function "  # begins the name of a source that is none of a file or vendor
 COMPARED = ("result.json", "report.ipynb", "report.html")  # the files that the same request makes again to the byte
 OF_DATA = {"symbol", "symbols", "source", "start", "end", "interval", "adjusted", "align"}  # parameters
 INJECTED = "injected-parameters"  # tag of a cell that papermill put in
@@ -422,9 +423,34 @@ def _cells(files: Mapping[str, bytes]) -> list[dict[str, Any]]:
 
 
 def _frames_to_pin(report: _Finished) -> dict[Any, pd.DataFrame]:
-    """All prices from their snapshots, by the request for them; the package itself keeps the sample."""
-    kept = [read for read in report.provenance.prices if read.given.source != "sample"]
-    return {request_key(**read.asked.model_dump()): _from_snapshot(read.given) for read in kept}
+    """All prices from their snapshots, by the request for them; the package itself keeps the sample.
+
+    What a function of the notebook gave, that function gives again.
+    """
+    reads: dict[Any, _Prices] = {}
+    for read in report.provenance.prices:
+        if read.given.source == "sample" or read.asked.source.startswith(OF_A_FUNCTION):
+            continue
+        key = request_key(**read.asked.model_dump())
+        if key in reads and reads[key].given.snapshot != read.given.snapshot:
+            raise BackgridError(f"{read.given.symbol} was read twice in one run, with other bars the second time")
+        reads[key] = read
+    return {key: _from_snapshot(read.given) for key, read in reads.items()}
+
+
+def _reads(report: _Finished) -> dict[str, _Prices]:
+    """What a report read, by symbol and interval; where these stand more than once, by the whole request."""
+    reads = report.provenance.prices
+    short = [f"{read.given.symbol} {read.given.interval}" for read in reads]
+    return {
+        name if short.count(name) == 1 else f"{name} {_in_full(read.asked)}": read
+        for name, read in zip(short, reads, strict=True)
+    }
+
+
+def _in_full(asked: _Asked) -> str:
+    kind = "adjusted" if asked.adjusted else "raw"
+    return f"{asked.start or 'first bar'}..{asked.end or 'last bar'} of {shown(asked.source)}, {kind}"
 
 
 def _from_snapshot(facts: _Facts) -> pd.DataFrame:
@@ -462,9 +488,12 @@ def _other_data(report: _Finished, again: _Finished) -> list[str]:
     """Bars that are not those of then."""
     then, now = ({**_snapshots(r), "the traded bars": r.provenance.prices_hash} for r in (report, again))
     found = _changes(then, now)
-    if not found and report.provenance.prices:
-        read = ([*(prices.given for prices in r.provenance.prices)] for r in (report, again))
-        found = _changes(*({f"the bars read of {f.symbol} {f.interval}": f.snapshot for f in facts} for facts in read))
+    if not found:
+        read = (
+            {f"the bars read of {name}": prices.given.snapshot for name, prices in _reads(r).items()}
+            for r in (report, again)
+        )
+        found = _changes(*read)
     return [f"data: the SHA-256 of {of} is {old} then, {new} now" for of, old, new in found]
 
 
@@ -479,7 +508,7 @@ def _snapshots(report: _Finished) -> dict[str, Any]:
 
 def _bars_apart(reports: tuple[_Finished, _Finished], results: tuple[Any, Any]) -> list[str]:
     """In what the bars of two reports differ, symbol by symbol."""
-    a, b = ({f"{read.given.symbol} {read.given.interval}": read for read in r.provenance.prices} for r in reports)
+    a, b = map(_reads, reports)
     if bool(a) != bool(b):
         return [f"{'B' if a else 'A'} records no prices"]
     found = [f"{symbol} is in A only" for symbol in a if symbol not in b]

@@ -4,6 +4,7 @@ Each dividend rescales all adjusted closes before it, and each split all prices:
 thousand changed bars.
 """
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -202,6 +203,8 @@ def _by_at_most(cells: pd.DataFrame) -> str:
     percent = 100.0 * float(np.abs(new[both] / old[both] - 1.0).max())
     if percent < LEAST_PERCENT:
         return f", by less than {LEAST_PERCENT} %"
+    step = 10.0 ** min(math.floor(math.log10(percent)) - 1, 0)  # two digits, rounded up
+    percent = math.ceil(percent / step - SAME_FACTOR) * step
     return f", by at most {percent:.2g} %" if percent < 10.0 else f", by at most {percent:,.0f} %"
 
 

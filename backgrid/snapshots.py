@@ -304,7 +304,7 @@ def read_users(folders: Iterable[str | Path]) -> dict[str, list[str]]:
             )
         for report in _reports(folder):
             name = report.relative_to(folder).as_posix() if report != folder else folder.name
-            for hashed in _used_by(report):
+            for hashed in _used_by(report, folder):
                 users.setdefault(hashed, []).append(name)
     return users
 
@@ -320,7 +320,7 @@ def _reports(folder: Path) -> Iterator[Path]:
         inner.sort()
         if "provenance.json" in (*files, *inner):
             yield Path(path)
-        elif "report.html" in files and not _is_being_written(Path(path)):
+        elif "report.html" in files and not _is_being_written(Path(path), folder):
             raise ParameterError(
                 f"{Path(path) / 'report.html'} lies there without its provenance.json, and so does not say which "
                 "prices it needs: put that file back beside it, or move the page out of the folders of reports"
@@ -333,11 +333,11 @@ def _unreadable_folder(error: OSError) -> None:
     ) from error
 
 
-def _is_being_written(report: Path) -> bool:
-    return any(part.startswith(WRITING) for part in report.parts)
+def _is_being_written(report: Path, folder: Path) -> bool:
+    return any(part.startswith(WRITING) for part in report.relative_to(folder).parts)
 
 
-def _used_by(report: Path) -> list[str]:
+def _used_by(report: Path, folder: Path) -> list[str]:
     """Every hash in the provenance of a report; of one that is being written, none."""
     path = report / "provenance.json"
     try:
@@ -347,7 +347,7 @@ def _used_by(report: Path) -> list[str]:
             raise ValueError("it names no snapshot")
         return sorted(set(re.findall(r'"([0-9a-f]{64})"', text)))
     except (OSError, ValueError, RecursionError) as error:
-        if _is_being_written(report):
+        if _is_being_written(report, folder):
             return []
         raise ParameterError(
             f"{path} does not say what the report needs ({error}): run that report again, or remove its folder"

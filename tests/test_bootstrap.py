@@ -218,14 +218,25 @@ def test_long_run_variance_is_that_of_the_process():
 # ---- very long series: stretches are drawn in place of bars ----------------------------------------------------------
 
 
-def test_stretches_hold_what_their_bars_add_to_the_mean(monkeypatch):
-    """Seven bars of mean 5 as three, three and one: away from it they add -6, 9 and -3, at 3 stretches to 7 bars."""
+def test_stretches_are_sums_of_their_bars_scaled_to_the_mean(monkeypatch):
+    """Seven bars of mean 5 as three, three and one, whose sums are 9, 24 and 2, at 3 stretches to 7 bars."""
     monkeypatch.setattr(bootstrap, "MOST_PLACES", 3)
-    lines = np.array([[1.0, 2.0, 6.0, 5.0, 9.0, 10.0, 2.0], [1.0] * 7])
-    found = bootstrap._stretches(lines, lines.mean(axis=1))
-    assert found[0].tolist() == pytest.approx([5.0 - 6.0 * 3 / 7, 5.0 + 9.0 * 3 / 7, 5.0 - 3.0 * 3 / 7])
-    assert found[1].tolist() == [1.0, 1.0, 1.0]
-    assert found.mean(axis=1).tolist() == pytest.approx([5.0, 1.0])
+    lines = np.array([[1.0, 2.0, 6.0, 5.0, 9.0, 10.0, 2.0], [0.0, 0.0, 0.0, 0.1, 0.2, 0.3, 0.0]])
+    found = bootstrap._stretches(lines)
+    assert found[0].tolist() == pytest.approx([9.0 * 3 / 7, 24.0 * 3 / 7, 2.0 * 3 / 7])
+    assert found[1, [0, 2]].tolist() == [0.0, 0.0]
+    assert found.mean(axis=1).tolist() == pytest.approx(lines.mean(axis=1).tolist())
+
+
+def test_stretches_of_a_run_of_two_trades_give_no_wilder_interval_than_its_bars(monkeypatch):
+    """Resamples that miss both trades do not vary, and are left out; were they not, the high end would be tenfold."""
+    returns = np.zeros(15_001)
+    for start in (1_000, 9_000):
+        returns[start : start + 60] = np.random.default_rng(start).normal(3e-4, 1e-3, 60)
+    of_bars = bootstrap_ci(returns, "sharpe")
+    monkeypatch.setattr(bootstrap, "MOST_PLACES", 10_000)
+    found = bootstrap_ci(returns, "sharpe")
+    assert found == pytest.approx(of_bars, abs=0.3 * (of_bars.high - of_bars.low))
 
 
 @pytest.mark.parametrize(

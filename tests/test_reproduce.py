@@ -161,6 +161,49 @@ print(fetch_ohlcv("SPY", source={str(benchmark)!r})["Close"].iloc[-1], fetch_ohl
     assert rerun_report(path).identical
 
 
+TWICE = """from backgrid import fetch_ohlcv
+then, now = (fetch_ohlcv("AAPL", *span, source=source) for span in (("2023-01-01", "2023-01-20"), ("2023-01-21", None)))
+print(then["Close"].iloc[-1], len(now))"""
+
+
+def test_symbol_that_is_read_twice_is_compared_twice(tmp_path, bars):
+    raw, file = bars(100.0 + np.arange(60.0)).rename_axis("Date"), tmp_path / "prices.csv"
+    template = own_template(tmp_path / "mine" / "twice.ipynb", f"source: str = {str(file)!r}", TWICE)
+    raw.to_csv(file)
+    before = run_report(template, {}, out=tmp_path / "before").path
+    raw.assign(Close=raw["Close"].where(raw.index != "2023-01-20", 113.5)).to_csv(file)
+    after = run_report(template, {}, out=tmp_path / "after").path
+    (changed,) = diff_reports(before, after).data
+    assert changed.startswith("AAPL 1d 2023-01-01..2023-01-20 of") and "1 bar changed from A to B" in changed
+
+
+OF_A_FUNCTION = """import pandas as pd
+from backgrid import fetch_ohlcv
+def mine(*_):
+    return pd.read_csv(path, index_col=0, parse_dates=True)
+print(fetch_ohlcv("AAPL", source=mine)["Close"].iloc[-1])"""
+
+
+def test_what_a_function_gave_is_recorded_and_asked_of_it_again(tmp_path, bars):
+    raw, file = bars(100.0 + np.arange(60.0)).rename_axis("Date"), tmp_path / "prices.csv"
+    raw.to_csv(file)
+    template = own_template(tmp_path / "mine" / "asks.ipynb", f"path: str = {str(file)!r}", OF_A_FUNCTION)
+    path = run_report(template, {}, out=tmp_path).path
+    (read,) = provenance_of(path)["prices"]
+    assert read["asked"]["source"] == "function mine" and rerun_report(path).identical
+    (raw * 2).to_csv(file)
+    assert rerun_report(path).first_difference.startswith("data: the SHA-256 of the bars read of AAPL 1d is")
+
+
+def test_request_that_was_answered_twice_otherwise_is_no_puzzle(csv, tmp_path):
+    _, before, _ = csv
+    copied = Path(shutil.copytree(before, tmp_path / "twice"))
+    (read,) = provenance_of(before)["prices"]
+    other = {**read, "given": {**read["given"], "snapshot": "0" * 64}}
+    edit(copied, "provenance.json", prices=[read, other])
+    assert "AAPL was read twice in one run, with other bars the second time" in rerun_report(copied).first_difference
+
+
 def short(text):
     """Of a test's name."""
     return ascii(text)[:20]
@@ -608,7 +651,7 @@ def test_report_without_a_result_is_made_again_from_its_snapshot(closes):
 
 def test_bars_of_reports_without_a_result_are_compared(closes):
     found = diff_reports(*closes)
-    said = "AAPL 1d: 1 bar changed from A to B: first 2023-01-04 High 102 -> 102.5, by at most 0.49 %"
+    said = "AAPL 1d: 1 bar changed from A to B: first 2023-01-04 High 102 -> 102.5, by at most 0.5 %"
     assert found.data == (said,)
     assert found.cause == f"neither records a result, though {said}"
 

@@ -206,7 +206,7 @@ def test_diff_names_changed_bars_and_exits_1(raw, keep):
     assert done.stdout.splitlines() == [
         f"{old[:12]} -> {new[:12]}",
         "1 bar changed",
-        "1 changed number, by at most 0.49 %:",
+        "1 changed number, by at most 0.5 %:",
         "  2023-01-04 Close 102 -> 102.5",
     ]
 
@@ -480,6 +480,15 @@ def test_report_that_is_being_written_is_no_reason_to_refuse(raw, keep, report, 
     assert data("gc").exit_code == 0
     report(".run-def", keep(raw))
     assert data("gc").exit_code == 0 and len(kept_snapshots(folder)) == 1
+
+
+def test_folder_above_the_reports_may_have_any_name(raw, keep, report, folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("BACKGRID_REPORTS", str(tmp_path / ".run-me" / "reports"))
+    kept = keep(raw)
+    damaged = tmp_path / ".run-me" / "reports" / "mine"
+    damaged.mkdir(parents=True)
+    (damaged / "provenance.json").write_text("{broken")
+    assert data("gc").exit_code == 2 and kept_snapshots(folder) == {kept}
 
 
 def test_gc_leaves_files_of_someone_else(keep, raw, folder):
