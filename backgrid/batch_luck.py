@@ -18,9 +18,8 @@ from backgrid.metrics import NAN, ROUNDING, returns_of
 from backgrid.overfit import deflated_sharpe_ratio, effective_trials, expected_maximum_sharpe
 
 MOST_DRAWN = 60  # points of a line
-MOST_BARS = 5_000  # that are compared; of more, the last ones of their days
 MOST_COMPARED = 1_000  # runs: their pairs grow with the square
-LEAST_COMMON = 20  # bars of a correlation
+LEAST_COMMON = 20  # bars of a correlation, days of shorter bars
 LONGER = 1.2  # times the bars of another are of another length
 STRETCH = 2_048  # bars of a correlation at a time
 
@@ -39,8 +38,8 @@ class Track(NamedTuple):
     kurtosis: float
     drawn: np.ndarray  # int64[n_drawn]  bars that draw the same line, from 0 to n_returns
     equity: np.ndarray  # float64[n_drawn]  account value there, lowest and highest included   [currency]
-    ends: np.ndarray | None  # int64[n_compared]  when bars end; None where it is not compared  [ns]
-    returns: np.ndarray | None  # float64[n_compared]  their returns                            [fraction]
+    ends: np.ndarray | None  # int64[n_compared]  days on which bars end; None where it is not compared  [ns]
+    returns: np.ndarray | None  # float64[n_compared]  of these bars, of shorter ones by day             [fraction]
 
     @property
     def varies(self) -> bool:
@@ -75,7 +74,7 @@ def track_of(equity: pd.Series, periods_per_year: float) -> Track | None:
     if returns.size > 2 and np.ptp(returns) > ROUNDING:
         moments = _estimate(returns)[1]
     drawn = drawn_bars(values, MOST_DRAWN)
-    ends, compared = (index.as_unit("ns").asi8, values) if values.size <= MOST_BARS else _by_day(index, values)
+    ends, compared = _by_day(index, values)
     return Track(
         first=bar_text(index, 0)[:10],
         last=bar_text(index, -1)[:10],
@@ -91,7 +90,7 @@ def track_of(equity: pd.Series, periods_per_year: float) -> Track | None:
 
 
 def _by_day(index: pd.DatetimeIndex, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The last value of each day, at midnight as daily bars are."""
+    """The last value of each day, at midnight as daily bars are; so bars within a day and daily ones are comparable."""
     days = index.tz_localize(None).as_unit("ns").asi8 // DAY
     last = np.flatnonzero(np.diff(days, append=days[-1] + 1))
     return days[last] * DAY, values[last]
@@ -107,7 +106,9 @@ class Compared(NamedTuple):
     n_tracks: int  # runs that could have been compared
     correlations: np.ndarray  # float64[n, n]  NaN without enough common bars, or where one does not vary
     common: np.ndarray  # int64[n, n]  bars that both have
-    mean: float  # of any two that vary, 0 for two without enough common bars; 1.0 where fewer than two vary
+    n_moving: int  # of them vary
+    n_unknown: int  # pairs of these have no correlation
+    mean: float  # of the pairs of these, unknown ones as 0; NaN where none is known
 
 
 def compared_places(n: int) -> list[int]:
@@ -118,23 +119,16 @@ def compared_places(n: int) -> list[int]:
 def compare(tracks: Sequence[Track | None]) -> Compared:
     """Runs with each other, as far as their returns were kept."""
     known = [(at, track) for at, track in enumerate(tracks) if track is not None and track.n_returns > 1]
-    kept = [(at, track) for at, track in known if track.returns is not None and track.returns.size > 1]
+    kept = [(at, track) for at, track in known if track.returns is not None]
     chosen = [kept[place] for place in compared_places(len(kept))]
     lines = [(track.ends, track.returns) for _, track in chosen if track.ends is not None and track.returns is not None]
     correlations, common = correlate([ends for ends, _ in lines], [returns for _, returns in lines])
     vary = [track.varies for _, track in chosen]
     at = np.array([at for at, _ in chosen], dtype=np.int64)
-    return Compared(at, len(known), correlations, common, _mean_of_pairs(correlations[np.ix_(vary, vary)]))
-
-
-def _mean_of_pairs(correlations: np.ndarray) -> float:
-    """Mean of what is not on the diagonal, unknown ones as 0; 1.0 for less than a pair, as in `Luck.correlation`."""
-    n = len(correlations)
-    if n < 2:
-        return 1.0
-    known = np.nan_to_num(correlations)
-    mean = float((known.sum() - np.trace(known)) / (n * (n - 1)))
-    return min(max(mean, -1.0), 1.0)
+    pairs = correlations[np.ix_(vary, vary)][np.triu_indices(sum(vary), 1)]
+    n_unknown = int(np.isnan(pairs).sum())
+    mean = float(np.nan_to_num(pairs).mean()) if n_unknown < pairs.size else NAN
+    return Compared(at, len(known), correlations, common, sum(vary), n_unknown, mean)
 
 
 def correlate(ends: Sequence[np.ndarray], returns: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -143,7 +137,7 @@ def correlate(ends: Sequence[np.ndarray], returns: Sequence[np.ndarray]) -> tupl
     Parameters
     ----------
     ends : sequence of ndarray of int, shapes (n_bars_i,)
-        When the bars end, in order; two of them at least. [ns]
+        When the bars end, in order. [ns]
     returns : sequence of ndarray of float, shapes (n_bars_i,)
         What they earned, finite. [fraction]
 
@@ -165,7 +159,7 @@ def correlate(ends: Sequence[np.ndarray], returns: Sequence[np.ndarray]) -> tupl
 
 def _of_one_length(ends: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Places of the lines whose bars are of about one length: months of 30 and 31 days, not 15 and 20 minutes."""
-    gaps = np.array([np.median(np.diff(each)) for each in ends])
+    gaps = np.array([np.median(np.diff(each)) if each.size > 1 else DAY for each in ends])
     order = np.argsort(gaps, kind="stable")
     longer = np.flatnonzero(gaps[order][1:] > LONGER * gaps[order][:-1]) + 1
     return [places for places in np.split(order, longer) if places.size]
@@ -211,8 +205,8 @@ class Worth(NamedTuple):
     best: int  # its place among the trials
     sharpe: float
     n_trials: int  # one without a Sharpe ratio, as of a run that never traded, was looked at like any other
-    correlation: float  # mean of any two trials that vary; those without enough common bars count as unlike
-    n_effective: float  # trials that differ
+    correlation: float  # mean of any two trials that vary, unknown ones as 0; NaN where none is known
+    n_effective: float  # trials that differ; n_trials where no correlation is known
     luckiest: float  # what luck gives the best of n_trials by the variance of chance
     deflated: float  # probability that the true Sharpe ratio is above that
     luckiest_effective: float  # of n_effective by the same variance
@@ -226,6 +220,7 @@ def measure_worth(sharpes: Sequence[float], tracks: Sequence[Track | None], comp
 
     Trials may differ in length and in bars a year. Without skill the Sharpe ratio of one has the variance A / (n - 1) a
     year, n its returns and A its bars a year; the best of all is then mostly one of the short ones (`even_variance`).
+    One whose returns do not vary has no Sharpe ratio by chance either: it counts among the trials, not in the variance.
 
     Parameters
     ----------
@@ -245,12 +240,13 @@ def measure_worth(sharpes: Sequence[float], tracks: Sequence[Track | None], comp
     if np.isnan(known).all():
         return None
     best, n = int(np.nanargmax(known)), known.size
-    sharpe, effective = float(known[best]), effective_trials(compared.mean, n)
+    sharpe = float(known[best])
+    effective = float(n) if math.isnan(compared.mean) else effective_trials(compared.mean, n)
     unknown = Worth(best, sharpe, n, compared.mean, effective, *[NAN] * 6)
     track = tracks[best]
     if track is None or not track.varies:
         return unknown
-    chance = even_variance([each.bars_a_year / (each.n_returns - 1) for each in tracks if each and each.n_returns > 1])
+    chance = even_variance([each.bars_a_year / (each.n_returns - 1) for each in tracks if each and each.varies])
     observed = float(np.nan_to_num(known).var(ddof=1)) if n > 1 else 0.0
     moments = {"n_obs": track.n_returns, "skew": track.skew, "kurtosis": track.kurtosis}
 

@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from backgrid.bars import float_of
 from backgrid.batch_luck import LEAST_COMMON, Compared, Track, Worth, compare, measure_worth
 from backgrid.batch_runs import (
     Run,
@@ -58,9 +59,9 @@ MARKS = tuple(  # how a verdict of a report begins, and what is said of it in a 
         (r"survives ", "survives stress"),
         (r"does not survive ", "does not survive stress"),
         (r"deflated Sharpe ([\d.]+):", "deflated {}"),
-        (r"95 % interval of the Sharpe: \S+ to −", "Sharpe below 0"),
+        (r"95 % interval of the Sharpe: .*all of it below 0", "Sharpe below 0"),
         (r"95 % interval of the Sharpe: .*0 is inside", "Sharpe may be 0"),
-        (r"95 % interval of the Sharpe: ", "Sharpe above 0"),
+        (r"95 % interval of the Sharpe: [\d.,]+ to [\d.,]+$", "Sharpe above 0"),
         (r"no costs are charged", "no costs"),
         (r"ruined on ", "ruined"),
         (r"trades at the very close", "fills at the deciding close"),
@@ -93,7 +94,7 @@ def index_page(runs: Sequence[Run], *, title: str = "Reports") -> str:
     failed = [run for run in runs if run.error is not None]
     sections = {
         "runs": ("Runs", _runs_section(runs)),
-        "best": ("What the best run is worth", _worth_section(worth, tried)),
+        "best": ("What the best run is worth", _worth_section(worth, tried, compared)),
         "failures": ("Failures", _failures_section(failed)),
         "correlation": ("Correlation of returns", _correlation_section(tried, compared)),
     }
@@ -360,7 +361,7 @@ def _column(values: Sequence[Any]) -> tuple[bool, list[str]]:
         if not _is_number(value):
             return f"<td class='n'>{text}</td>"
         aligned = text
-        if digits and "e" not in text and math.isfinite(value):
+        if digits and "e" not in text and math.isfinite(float_of(value)):
             aligned = f"{text.partition('.')[0]}.{_decimals(text):0<{digits}}"  # as text: a float has not every digit
         return f"<td class='n' data-v='{_e(text)}'>{_e(aligned.replace('-', '−'), 40)}</td>"
 
@@ -416,22 +417,25 @@ def _failure(run: Run, room: int) -> str:
 # ---- what the best is worth ------------------------------------------------------------------------------------------
 
 
-def _worth_section(worth: Worth | None, tried: Sequence[Run]) -> str:
+def _worth_section(worth: Worth | None, tried: Sequence[Run], compared: Compared) -> str:
     if worth is None or worth.n_trials == 1 or math.isnan(worth.deflated):
         return ""
     luck = f"above {_ratio(worth.luckiest)}, what luck alone would give the best of {worth.n_trials:,} trials"
     n_differ = round(worth.n_effective)
     differ = f"{n_differ:,} trials that differ" if n_differ > 1 else "a single trial, as if all were one strategy"
-    rows = [
-        ("Sharpe of the best", _ratio(worth.sharpe), _named(tried[worth.best])),
-        ("Trials", f"{worth.n_trials:,}", "different reports; one that never traded counts as a Sharpe of 0"),
-        ("Trials that differ", f"{n_differ:,}", f"their mean correlation is {_ratio(worth.correlation)}"),
-        ("Deflated Sharpe", _share(worth.deflated), f"that the true Sharpe is {luck}"),
+    alike = [
+        ("Trials that differ", f"{n_differ:,}", _likeness(worth, compared)),
         (
             "Deflated, trials that differ",
             _share(worth.deflated_effective),
             f"that it is above {_ratio(worth.luckiest_effective)}, the same for {differ}",
         ),
+    ]
+    rows = [
+        ("Sharpe of the best", _ratio(worth.sharpe), _named(tried[worth.best])),
+        ("Trials", f"{worth.n_trials:,}", "different reports; one that never traded counts as a Sharpe of 0"),
+        ("Deflated Sharpe", _share(worth.deflated), f"that the true Sharpe is {luck}"),
+        *([] if math.isnan(worth.correlation) else alike),
         (
             "Deflated, variance of the runs",
             _share(worth.deflated_observed),
@@ -446,6 +450,17 @@ def _worth_section(worth: Worth | None, tried: Sequence[Run]) -> str:
         f"not in this batch is not counted.{more}"
     )
     return f"<p class='note'>{note}</p>{html_table(('', 'value', 'meaning'), rows, 'worth')}"
+
+
+def _likeness(worth: Worth, compared: Compared) -> str:
+    """The mean correlation, and by what part of the trials it is known."""
+    said = f"their mean correlation is {_ratio(worth.correlation)}"
+    if compared.n_moving < worth.n_trials:
+        said += f", by the {compared.n_moving:,} of {worth.n_trials:,} that move and are compared"
+    if compared.n_unknown:
+        counts = "counts" if compared.n_unknown == 1 else "count"
+        said += f"; {counted(compared.n_unknown, 'unknown pair')} {counts} as 0"
+    return said
 
 
 def _scatter(worth: Worth) -> str:
@@ -471,8 +486,8 @@ def _correlation_section(tried: Sequence[Run], compared: Compared) -> str:
     fewer = f" These are {n:,} of {compared.n_tracks:,} runs, at equal distances." if n < compared.n_tracks else ""
     missing = found.size - known.size
     none = (
-        f" {counted(missing, 'pair')} {'has' if missing == 1 else 'have'} none: fewer than {LEAST_COMMON} bars in "
-        "common, bars of different length, or an account that does not move."
+        f" {counted(missing, 'pair')} {'has' if missing == 1 else 'have'} none: fewer than {LEAST_COMMON} bars (or "
+        "days) in common, bars of different length, or an account that does not move."
         if missing
         else ""
     )
@@ -495,10 +510,11 @@ def _correlation_section(tried: Sequence[Run], compared: Compared) -> str:
     )
     drawn = _map(of, compared) if n <= MOST_MAPPED else ""
     return (
-        f"<p class='note'>Returns net of costs, on the bars that both runs have. {said}</p>{drawn}"
+        f"<p class='note'>Returns net of costs, on the bars that both runs have; shorter bars than a day are "
+        f"compared by day. {said}</p>{drawn}"
         f"<div class='scroll'><table class='pairs'><caption>{which}</caption><thead><tr>"
-        "<th scope='col'>Correlation</th><th scope='col'>Bars</th><th scope='col'>Run</th><th scope='col'>Run</th></tr>"
-        f"</thead><tbody>{listed}</tbody></table></div>"
+        "<th scope='col'>Correlation</th><th scope='col'>In common</th><th scope='col'>Run</th><th scope='col'>Run</th>"
+        f"</tr></thead><tbody>{listed}</tbody></table></div>"
     )
 
 

@@ -14,6 +14,7 @@ from backgrid.metrics import LARGEST_RATIO, NAN
 
 FACTS = ("template", "folder", "symbol", "strategy", "parameters", "metrics", "verdicts", "error")
 COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")  # of a terminal
+LONGEST_INT = 14_000  # bits; Python writes no whole number of more than 4,300 digits
 UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
@@ -144,7 +145,14 @@ def in_words(value: Any) -> str:
         return "none"
     if isinstance(value, (float, np.floating)):
         return f"{value:.12g}"
+    if _is_too_long(value):
+        return f"{value:#x}"
     return ", ".join(map(in_words, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def _is_too_long(value: Any) -> bool:
+    """Whether it is a whole number that only base 16 can write."""
+    return isinstance(value, int) and value.bit_length() > LONGEST_INT
 
 
 def printable(text: Any) -> Any:
@@ -167,7 +175,8 @@ def _plain(value: Any) -> Any:
 def _scalar(value: Any) -> Any:
     """A value that fits a cell, as it was given; what does not fit is text."""
     value = value.item() if isinstance(value, np.generic) else value
-    return value if value is None or isinstance(value, (bool, int, float, str)) else in_words(value)
+    fits = value is None or (isinstance(value, (bool, int, float, str)) and not _is_too_long(value))
+    return value if fits else in_words(value)
 
 
 def _says_the_same(given: Sequence[Any], known: Sequence[Any]) -> bool:

@@ -164,7 +164,9 @@ def summary(sweep: GridResult, luck: Luck, result: BacktestResult, checked: Any 
 
 def luck_verdicts(sweep: GridResult, luck: Luck) -> list[Chip]:
     """What speaks for skill and what for luck."""
-    chips = [deflated_chip(luck.dsr_sampling, luck.n_trials), interval_chip(*luck.interval, luck.n_trials)]
+    chips = [deflated_chip(luck.dsr_sampling, luck.n_trials)]
+    if math.isfinite(luck.interval.low):
+        chips.append(interval_chip(*luck.interval, luck.n_trials))
     if luck.n_trials > 1 and math.isfinite(luck.timing):
         timing, beta = format_value(luck.timing, "ratio"), format_value(luck.beta, "ratio")
         said = f"timing only, without {beta} of holding: Sharpe {timing}, deflated {luck.dsr_timing:.2f}"

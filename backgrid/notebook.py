@@ -152,7 +152,7 @@ def execute_notebook(
     *,
     cell_timeout: float | None = None,
 ) -> tuple[nbformat.NotebookNode, list[dict[str, Any]]]:
-    """The executed notebook without what differs from run to run, and what prices it read, as `backgrid.data.log_prices` writes it.
+    """The executed notebook without what differs from run to run, and the prices it read, as `log_prices` has them.
 
     Parameters
     ----------

@@ -73,18 +73,16 @@ def test_there_is_no_track_of(equity):
     assert track_of(equity, 252) is None
 
 
-def test_very_many_bars_are_compared_by_day(monkeypatch):
+def test_bars_within_a_day_are_compared_by_day():
     """In the days of the market, at the midnight of daily bars; moments stay those of all bars."""
     days = pd.bdate_range("2020-03-02", periods=40, tz="America/New_York")  # the clocks change on the 8th
     index = pd.DatetimeIndex([day + pd.Timedelta(hours=hour) for day in days for hour in (10, 12, 14, 15)])
     equity = account(noise(1, 159)).set_axis(index)
-    by_bar = track_of(equity, 1008)
-    monkeypatch.setattr(batch_luck, "MOST_BARS", 100)
-    by_day = track_of(equity, 1008)
-    assert (by_bar.returns.size, by_day.returns.size) == (159, 39)
-    assert by_day.returns.tolist() == pytest.approx(equity.iloc[3::4].pct_change().dropna().tolist())
-    assert pd.DatetimeIndex(by_day.ends).equals(pd.bdate_range("2020-03-03", periods=39).as_unit("ns"))
-    assert by_day[:6] == by_bar[:6] and by_day.drawn.tolist() == by_bar.drawn.tolist()
+    track, returns = track_of(equity, 1008), equity.pct_change().dropna()
+    assert track.returns.tolist() == pytest.approx(equity.iloc[3::4].pct_change().dropna().tolist())
+    assert pd.DatetimeIndex(track.ends).equals(pd.bdate_range("2020-03-03", periods=39).as_unit("ns"))
+    assert (track.n_returns, track.drawn[-1]) == (159, 159)
+    assert track.kurtosis == pytest.approx(moments_of(returns.to_numpy())["kurtosis"])
 
 
 def test_without_returns_the_rest_of_a_track_stays():
@@ -111,6 +109,26 @@ def test_correlations_are_those_of_the_common_bars(monkeypatch, stretch):
             pair = pd.concat([returns[i], returns[j]], axis=1, join="inner")
             assert common[i, j] == len(pair)
             assert correlations[i, j] == pytest.approx(pair.corr().iloc[0, 1], abs=1e-9)
+
+
+def test_runs_of_any_number_of_hours_are_compared_with_each_other_and_with_days():
+    """6,200 hours, the last 4,700 of them, and the last of each day; the days in common but the first have a return."""
+    index = pd.date_range("2020-01-01", periods=6200, freq="h", tz="UTC")
+    long = account(noise(1, 6199)).set_axis(index)
+    daily = long.groupby(long.index.date).last()
+    daily.index = pd.DatetimeIndex(daily.index)
+    correlations, common = correlations_of(long, long[1500:], daily)
+    assert correlations[0].tolist() == pytest.approx([1.0, 1.0, 1.0])
+    assert common[0].tolist() == [258, 196, 258]  # 6,200 hours are 258.3 days, 1,500 of them 62.5
+
+
+def test_a_run_of_one_day_is_like_nothing():
+    """It has no return of a day, and is among the compared all the same."""
+    day = pd.date_range("2020-01-01", periods=24, freq="h")
+    hours = [track_of(account(noise(seed, 23)).set_axis(day), 8760) for seed in (1, 2)]
+    compared = compare([*hours, *tracks_of(noise(1))])
+    assert compared.at.tolist() == [0, 1, 2] and np.isnan(compared.correlations[:2]).all()
+    assert (compared.n_moving, compared.n_unknown) == (3, 3)
 
 
 def test_correlation_of_a_line_with_itself_and_with_its_opposite():
@@ -208,14 +226,26 @@ def test_mean_correlation_is_that_of_the_pairs():
 def test_pairs_that_cannot_be_compared_count_as_unlike():
     line = noise(1)
     tracks = [*tracks_of(line, line), track_of(account(line, "2030-01-01"), 252)]
-    assert compare(tracks).mean == pytest.approx(1.0 / 3.0)
+    assert compare(tracks).mean == pytest.approx(1.0 / 3.0) and compare(tracks).n_unknown == 2
 
 
 def test_what_does_not_move_is_like_nothing_and_unlike_nothing():
     """As `Luck.correlation` has it: of those that vary."""
     line, flat = noise(1), np.zeros(300)
     assert compare(tracks_of(line, flat, line)).mean == pytest.approx(1.0)
-    assert compare(tracks_of(line, flat)).mean == compare([]).mean == 1.0
+    assert compare(tracks_of(line, flat, line))[-3:-1] == (2, 0)
+
+
+def test_mean_correlation_is_unknown_where_no_two_runs_have_one():
+    """And the trials that differ are then all."""
+    line, flat = noise(1), np.zeros(300)
+    apart = [track_of(account(line, start), 252) for start in ("2010-01-01", "2030-01-01")]
+    for tracks in ([], tracks_of(line), tracks_of(line, flat, flat), apart):
+        assert math.isnan(compare(tracks).mean)
+    assert compare(apart)[-3:-1] == (2, 1)  # they vary; their pair is unknown
+    worth = worth_of(line, *[flat] * 9)
+    assert math.isnan(worth.correlation) and worth.n_effective == 10.0
+    assert worth.deflated_effective == worth.deflated
 
 
 # ---- what the best is worth ------------------------------------------------------------------------------------------
@@ -281,6 +311,16 @@ def test_variance_of_the_runs_counts_one_that_never_traded_as_zero():
     variance = np.var([sharpe_of(line), 0.0], ddof=1)
     assert worth.luckiest_observed == pytest.approx(math.sqrt(variance) * 0.5772156649015329 * 0.9002, rel=1e-3)
     assert (worth.best, worth.n_trials) == (0, 2)
+
+
+@pytest.mark.parametrize("n_bars", [2, 3, 60])
+def test_a_short_run_that_never_traded_is_a_trial_without_luck_of_its_own(n_bars):
+    """It raises the number of trials from two to three; chance moves the two others alone, by 252 / 299 a year."""
+    worth = worth_of(noise(0), noise(1), np.zeros(n_bars))
+    even = worth_of(noise(0), noise(1), np.zeros(300))
+    assert (worth.n_trials, worth.luckiest, worth.deflated) == (3, even.luckiest, even.deflated)
+    z = 0.5772156649015329 * 1.1623 + (1.0 - 0.5772156649015329) * 0.4307  # z(1 - 1/(3e)) and z(2/3)
+    assert worth.luckiest == pytest.approx(math.sqrt(252.0 / 299.0) * z, rel=1e-3)
 
 
 def test_what_is_deflated_is_above_the_return_of_cash():

@@ -181,6 +181,14 @@ def test_numbers_of_a_column_have_as_many_decimals():
     assert [row["stop"] for row in rows] == ["0.050", "0.125", "1.000", "none", ""]
 
 
+def test_whole_numbers_of_any_size_have_a_column():
+    """One of 401 digits is beyond any float, and one of 6,021 beyond what Python writes in base 10."""
+    runs = [completed(row, parameters={"n": n}) for row, n in enumerate([10**400, 0.25, 2**20000], 1)]
+    markup = index_page(runs)
+    assert [row["n"][:3] for row in table_of(markup)[1]] == ["100", "0.2", "0x1"]
+    assert "data-v='1" + "0" * 298 in markup
+
+
 def test_a_date_is_not_broken_into_lines_and_a_long_text_may_be():
     given = [{"start": "2020-01-02", "weights": "AAPL 0.6, NVDA 0.4"}, {"start": "2021-01-04", "weights": "AAPL 1.0"}]
     markup = index_page([completed(row, parameters=each) for row, each in enumerate(given, 1)])
@@ -260,6 +268,8 @@ def test_spark_line_is_told_in_words():
         (["plain", "95 % interval of the Sharpe: −0.10 to 1.00, 0 is inside"], "Sharpe may be 0"),
         (["good", "95 % interval of the Sharpe: 0.10 to 1.00"], "Sharpe above 0"),
         (["plain", "95 % interval of the Sharpe: −1.10 to −0.20, all of it below 0"], "Sharpe below 0"),
+        (["plain", "95 % interval of the Sharpe: −1.20 to 0.00, all of it below 0"], "Sharpe below 0"),
+        (["good", "95 % interval of the Sharpe: 0.00 to 1,200.50"], "Sharpe above 0"),
         (["bad", "deflated Sharpe 0.62: the probability that ..."], "deflated 0.62"),
         (["bad", "never traded"], "never traded"),
         (["bad", "something new: with details"], "something new"),
@@ -270,6 +280,23 @@ def test_verdicts_are_told_in_short(verdict, short):
     found = Page(index_page([completed(verdicts=[verdict])]))
     marks = [(mark.attributes["class"], mark.text) for mark in found.all("li") if mark.text == short]
     assert marks == ([(verdict[0], short)] if short else [])
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "n_trials", "shorts"),
+    [
+        (-1.2, -0.001, 1, ["Sharpe below 0"]),
+        (-0.001, -0.001, 9, ["Sharpe below 0"]),
+        (-1.2, 0.001, 9, ["Sharpe may be 0"]),
+        (0.0, 0.001, 1, ["Sharpe may be 0"]),
+        (0.001, 2.0, 1, ["Sharpe above 0"]),
+        (0.001, 2.0, 9, []),  # as if only this one had been tried
+        (math.nan, math.nan, 1, []),
+    ],
+)
+def test_an_interval_is_told_by_its_numbers_and_not_by_how_they_are_rounded(low, high, n_trials, shorts):
+    run = completed(verdicts=[list(page.interval_chip(low, high, n_trials))])
+    assert [short for _, short in batch_page._marks(run)] == shorts
 
 
 def test_the_verdicts_that_reports_give_are_known(aapl):
@@ -430,6 +457,39 @@ def test_alike_runs_are_told_to_count_once():
     assert not [chip for chip in chips_of(index_page(apart)) if chip.startswith("alike runs")]
 
 
+def likeness_of(runs):
+    """What the page says of the trials that differ; None where it says nothing."""
+    found = [row for row in Page(index_page(runs)).all("tr") if row.texts[:1] == ["Trials that differ"]]
+    return found[0].texts[2] if found else None
+
+
+@pytest.mark.parametrize(
+    "others",
+    [[account(np.zeros(300))] * 9, [account(noise(0), "2030-01-01")]],
+    ids=["never traded", "no bar in common"],
+)
+def test_where_no_two_runs_can_be_compared_none_are_called_alike(others):
+    runs = [completed(row, equity) for row, equity in enumerate([account(noise(0)), *others], 1)]
+    markup = index_page(runs)
+    assert "What the best run is worth" in markup and likeness_of(runs) is None
+    assert "mean correlation" not in markup and "trials that differ" not in markup
+    assert not [chip for chip in chips_of(markup) if chip.startswith("alike runs")]
+
+
+def test_mean_correlation_says_of_which_runs_it_is(monkeypatch):
+    """Of the pairs of three runs that move, 1.0 and two unknown ones: a third."""
+    line = noise(0)
+    alike = [completed(1, account(line)), completed(2, account(line))]
+    assert likeness_of(alike) == "their mean correlation is 1.00"
+    runs = [*alike, completed(3, account(np.zeros(300)))]
+    assert likeness_of(runs) == "their mean correlation is 1.00, by the 2 of 3 that move and are compared"
+    runs[2] = completed(3, account(line, "2030-01-01"))
+    assert likeness_of(runs) == "their mean correlation is 0.33; 2 unknown pairs count as 0"
+    monkeypatch.setattr(batch_luck, "MOST_COMPARED", 3)
+    runs = [completed(row, account(line)) for row in range(1, 6)]
+    assert likeness_of(runs) == "their mean correlation is 1.00, by the 3 of 5 that move and are compared"
+
+
 def test_reports_that_were_chosen_among_many_are_told_of():
     swept = [["bad", "deflated Sharpe 0.62: the probability that the true Sharpe is above ... the best of 450 trials"]]
     said = "Reports that were themselves chosen among many count as one trial each"
@@ -459,7 +519,7 @@ def test_heat_map_is_drawn_up_to_forty_runs(n_runs, squares):
 
 def test_pairs_without_a_correlation_are_told_of():
     runs = [completed(1), completed(2), completed(3, account(noise(2), "2030-01-01"))]
-    assert "2 pairs have none: fewer than 20 bars in common" in index_page(runs)
+    assert "2 pairs have none: fewer than 20 bars (or days) in common" in index_page(runs)
 
 
 def test_highest_and_lowest_pairs_are_listed():

@@ -85,6 +85,16 @@ def test_whole_numbers_of_the_table_keep_every_digit_beside_a_float():
     assert table.to_csv(index=False, columns=["seed"]).split() == ["seed", "9007199254740993", "0.5"]
 
 
+def test_whole_numbers_of_any_size_are_written():
+    """Those of more than 4,300 digits, which Python does not write in base 10, in base 16."""
+    given = [10**400, 2**20000, [2**20000]]
+    table = table_of(*({"n": n} for n in given))
+    assert table.to_csv(index=False, columns=["n"]).split()[1:] == [str(10**400)] + ["0x1" + "0" * 5000] * 2
+    rows = index_rows([completed(row, parameters={"n": n}) for row, n in enumerate(given, 1)])
+    found = [row["parameters"]["n"] for row in json.loads(json.dumps(rows, allow_nan=False))]
+    assert found == [10**400, "0x1" + "0" * 5000, ["0x1" + "0" * 5000]]
+
+
 def test_runs_that_share_a_report_are_one_and_those_without_a_result_none():
     first, same, other = completed(1), completed(1)._replace(row=2), completed(3)
     nothing = completed(4, metrics={})

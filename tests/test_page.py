@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import inspect
+import math
 import re
 from xml.etree import ElementTree
 
@@ -11,10 +12,11 @@ import pandas as pd
 import plain
 import pytest
 
-from backgrid import page
+from backgrid import grid_page, page
 from backgrid.data import fetch_ohlcv
 from backgrid.engine import run_backtest
 from backgrid.errors import ParameterError
+from backgrid.grid import run_grid
 from backgrid.lookahead import check_lookahead
 from backgrid.metrics import METRICS, format_metric
 from backgrid.result import BacktestResult
@@ -439,6 +441,17 @@ def test_interval_is_said_to_hold_zero_only_where_it_does(low, high, told):
         "plain",
         f"95 % interval of the Sharpe: {said}, as if only this one had been tried",
     )
+
+
+def test_an_interval_that_is_unknown_is_not_told_of():
+    """Neither of a run that never traded nor of the winner of a sweep."""
+    flat = run_backtest(course([100.0] * 60), "buy_and_hold")
+    sweep = run_grid(sample("AAPL").iloc[:400], "ma_crossover", {"fast_window": [5, 10], "slow_window": [30]})
+    luck = sweep.overfit(n_boot=50)
+    unknown = luck._replace(interval=luck.interval._replace(low=math.nan, high=math.nan))
+    assert [text for _, text in grid_page.luck_verdicts(sweep, luck) if text.startswith("95 % interval")]
+    for chips in (page.chance(flat), grid_page.luck_verdicts(sweep, unknown)):
+        assert not [text for _, text in chips if "interval" in text or "n/a" in text]
 
 
 def verdicts_of(result, checked=None, n_trials=1):
