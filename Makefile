@@ -62,9 +62,9 @@ help:
 	$(RUN) pip install --quiet --disable-pip-version-check --constraint $(PINS) uv
 	@touch $@
 
-.venv/for-test: EXTRA := [test]
+.venv/for-test: EXTRA := [jobs,test]
 .venv/for-lab: EXTRA := [lab]
-.venv/for-parity: EXTRA := [test,parity]
+.venv/for-parity: EXTRA := [jobs,test,parity]
 # Compiled at once: where Python may not write bytecode (PYTHONDONTWRITEBYTECODE), every report would else compile its
 # libraries anew (12 s a report instead of 5).
 .venv/for-run .venv/for-test .venv/for-lab .venv/for-parity: .venv/for-uv pyproject.toml $(PINS)

@@ -82,8 +82,7 @@ def cached_bars(
     BackgridError
         If the cache folder cannot be written; errors of `download` pass through and leave the cache as it was.
     """
-    key = hashlib.sha256(f"{symbol}|{interval}|{first}|{last}".encode()).hexdigest()[:16]
-    path = cache_folder("prices") / f"{symbol}_{interval}_{key}.parquet"
+    path, key = _entry_of(symbol, first, last, interval)
     kept = read_entry(path)
     if kept and _still_good(last, kept[1]["fetched"]):
         with contextlib.suppress(FileNotFoundError):  # another process has evicted it meanwhile
@@ -96,6 +95,29 @@ def cached_bars(
     keep_snapshot(raw, symbol, interval, changes=changes)  # whatever becomes of the entry, it can be compared with
     _evict(path.parent)
     return raw, [*notes, *changes]
+
+
+def mark_entry(symbol: str, first: dt.date | None, last: dt.date | None, interval: str) -> str | None:
+    """SHA-256 of what is in the cache for a range, as used now; None where there is nothing, or no longer any good."""
+    import pyarrow.parquet
+
+    path, _ = _entry_of(symbol, first, last, interval)
+    try:
+        content = path.read_bytes()
+        footer = pyarrow.parquet.read_metadata(pyarrow.BufferReader(content)).metadata
+        if not _still_good(last, json.loads(footer[b"backgrid"])["fetched"]):
+            return None
+        os.utime(path)
+    except Exception as error:  # as in _read_bars, which then says what is wrong
+        log.debug("%s cannot be read: %s", path, error)
+        return None
+    return hashlib.sha256(content).hexdigest()
+
+
+def _entry_of(symbol: str, first: dt.date | None, last: dt.date | None, interval: str) -> tuple[Path, str]:
+    """File and key of a range."""
+    key = hashlib.sha256(f"{symbol}|{interval}|{first}|{last}".encode()).hexdigest()[:16]
+    return cache_folder("prices") / f"{symbol}_{interval}_{key}.parquet", key
 
 
 def keep_snapshot(raw: pd.DataFrame, symbol: str = "", interval: str = "", *, changes: list[str] | None = None) -> str:

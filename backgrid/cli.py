@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 import logging
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -236,7 +237,9 @@ def settings() -> None:
 
     for name, (default, meaning) in SETTINGS.items():
         value = setting(name)
-        click.echo(f"{name}={value}{'' if value == default else f'  (default {default})'}\n  {meaning}")
+        told = "***" if value and name.endswith("SECRET") else re.sub(r"(//[^/@]*:)[^@]*@", r"\1***@", value)
+        otherwise = "" if value == default else f"  (default {default or 'none'})"
+        click.echo(f"{name}={told}{otherwise}\n  {meaning}")
 
 
 @main.command()
@@ -392,3 +395,50 @@ def _as_text(result: "BacktestResult") -> str:
     for group, metrics in group_metrics(result.metrics).items():
         lines += [group, *(f"  {METRICS[n].label:26}{format_metric(n, v):>14}" for n, v in metrics.items())]
     return "\n".join(lines)
+
+
+# ---- the jobs service ------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def needing_jobs() -> Iterator[None]:
+    """One line where the extra is not installed."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] not in ("sqlalchemy", "alembic", "fastapi", "uvicorn", "celery", "jwt"):
+            raise
+        raise ParameterError("the jobs service is not installed: pip install 'backgrid[jobs]'") from error
+
+
+@main.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="Port to listen on.")
+def serve(host: str, port: int) -> None:
+    """Serve backtests over HTTP: POST /api/v1/jobs. Its settings are listed by `backgrid settings`."""
+    with errors_as_exit_codes(), needing_jobs():
+        from backgrid.jobs.service import start_service
+
+        start_service(host, port)
+
+
+@main.command()
+@click.option("-c", "--concurrency", default=2, show_default=True, type=click.IntRange(1, 256), help="Processes.")
+def worker(concurrency: int) -> None:
+    """Run the jobs of a service, which needs BACKGRID_BROKER_URL and BACKGRID_DATABASE_URL."""
+    with errors_as_exit_codes(), needing_jobs():
+        from backgrid.jobs.service import start_workers
+
+        start_workers(concurrency)
+
+
+@main.command()
+@click.argument("url", default="http://127.0.0.1:8000")
+@click.option("--token", envvar="BACKGRID_TOKEN", help="Where the service asks for one.  [env: BACKGRID_TOKEN]")
+def smoke(url: str, token: str | None) -> None:
+    """Ask the service at URL five questions, and exit 1 at the first wrong answer."""
+    with errors_as_exit_codes():
+        from backgrid.jobs.smoke import smoke as ask
+
+        for line in ask(url, token):
+            click.echo(line)

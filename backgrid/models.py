@@ -2,6 +2,7 @@
 
 import datetime as dt
 import enum
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -111,21 +112,29 @@ class BacktestRequest(BaseModel):
 
 def build_request(**fields: Any) -> BacktestRequest:
     """A request, or one ParameterError that names the first field that is wrong."""
-    unknown = sorted(set(fields) - set(BacktestRequest.model_fields))
-    if unknown:
-        hint = did_you_mean(unknown[0][:40], BacktestRequest.model_fields)
-        raise ParameterError(f"a request has no field {shown(unknown[0])}{hint}")
-    if isinstance(fields.get("strategy"), str) and fields["strategy"] not in set(StrategyType):
-        hint = did_you_mean(fields["strategy"][:40], [known.value for known in StrategyType])
-        raise ParameterError(f"unknown strategy {shown(fields['strategy'])}{hint}")
     try:
         return BacktestRequest(**fields)
     except ValidationError as error:
-        first = error.errors()[0]
-        if isinstance(cause := first.get("ctx", {}).get("error"), ParameterError):
-            raise cause from None
-        where = ".".join(str(part) for part in first["loc"]) or "request"
-        raise ParameterError(f"{where}: {first['msg']}, got {shown(first['input'])}") from None
+        raise describe_errors(error.errors()) from None
+
+
+def describe_errors(errors: Sequence[Mapping[str, Any]]) -> ParameterError:
+    """What pydantic found, as the error that names the first: a field that is unknown before one that is wrong."""
+    first = min(errors, key=lambda one: one["type"] != "extra_forbidden")
+    if isinstance(cause := first.get("ctx", {}).get("error"), ParameterError):
+        return cause
+    where, given = ".".join(str(part) for part in first["loc"]) or "request", first.get("input")
+    if first["type"] == "extra_forbidden":
+        return ParameterError(
+            f"a request has no field {shown(where)}{did_you_mean(where[:40], BacktestRequest.model_fields)}"
+        )
+    if where == "strategy" and isinstance(given, str):
+        hint = did_you_mean(given[:40], [known.value for known in StrategyType])
+        return ParameterError(f"unknown strategy {shown(given)}{hint}")
+    if first["loc"][:1] == ("params",) and first["loc"][2:] not in ((), ("[key]",)):  # one member of the union
+        value = "true, false, a finite number or a text of 200 characters at most"
+        return ParameterError(f"params.{first['loc'][1]} must be {value}, got {shown(given)}")
+    return ParameterError(f"{where}: {first['msg']}, got {shown(given)}")
 
 
 class BacktestResponse(BaseModel):

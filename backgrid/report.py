@@ -178,7 +178,8 @@ def plan_report(template: str | Path, parameters: Mapping[str, Any] | None = Non
             _note_prices(complete)
     complete.update(upper)
     given.update({name: value for name, value in upper.items() if name in given or value != declared[name].default})
-    return Plan(path, complete, given, frames)
+    in_order = {name: given[name] for name in declared if name in given}  # the same bytes, however they are listed
+    return Plan(path, complete, in_order, frames)
 
 
 def make_report(plan: Plan, out: Path, process: standby.Standby, cell_timeout: float | None = None) -> Report:

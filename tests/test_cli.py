@@ -399,6 +399,16 @@ def test_settings_lists_every_setting_with_the_value_in_force(monkeypatch):
         assert f"{name}=" in listed and meaning in listed
 
 
+def test_settings_show_no_secret(monkeypatch):
+    monkeypatch.setenv("BACKGRID_JWT_SECRET", "s3cret" * 6)
+    monkeypatch.setenv("BACKGRID_DATABASE_URL", "postgresql://me:s3cret@host/name")
+    monkeypatch.setenv("BACKGRID_BROKER_URL", "redis://:s3cret@host:6379/0")
+    listed = backgrid_command("settings").stdout
+    assert "s3cret" not in listed
+    assert "BACKGRID_JWT_SECRET=***  (default none)\n" in listed
+    assert "postgresql://me:***@host/name" in listed and "redis://:***@host:6379/0" in listed
+
+
 @pytest.mark.parametrize("command", [[], ["report"], ["run"], ["fetch"], ["templates"], ["settings"]], ids=str)
 def test_every_command_explains_itself(command):
     done = backgrid_command(*command, "-h")

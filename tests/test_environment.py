@@ -19,14 +19,16 @@ PROJECT = PYPROJECT["project"]
 BLOCKS = {
     "run": PROJECT["dependencies"],
     "explore": PROJECT["optional-dependencies"]["lab"],
+    "jobs": PROJECT["optional-dependencies"]["jobs"],
     "test": PROJECT["optional-dependencies"]["test"],
 }
-CONDA_NAMES = {"matplotlib": "matplotlib-base", "nbconvert": "nbconvert-core"}  # the others are called alike
+# the others are called alike
+CONDA_NAMES = {"matplotlib": "matplotlib-base", "nbconvert": "nbconvert-core", "redis": "redis-py"}
 BUILD_TOOLS = [*PYPROJECT["build-system"]["requires"], "editables", "uv"]  # hatchling asks for editables by itself
 
 
 def environment_blocks():
-    """The items of environment.yml by the comment above them: python, run, explore, test, itself."""
+    """The items of environment.yml by the comment above them: python, run, explore, jobs, test, itself."""
     _, text = (ROOT / "environment.yml").read_text(encoding="utf-8").split("dependencies:\n")
     parts = re.split(r"^ *# (\w+):.*\n", "  # python:\n" + text, flags=re.MULTILINE)[1:]
     return {name: yaml.safe_load(items) for name, items in zip(parts[::2], parts[1::2], strict=True)}
@@ -56,7 +58,7 @@ def test_environment_is_one_conda_forge_list_cut_in_blocks():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
     blocks = environment_blocks()
     assert (environment["name"], environment["channels"]) == (PROJECT["name"], ["conda-forge"])
-    assert list(blocks) == ["python", "run", "explore", "test", "itself"]
+    assert list(blocks) == ["python", "run", "explore", "jobs", "test", "itself"]
     assert environment["dependencies"] == [item for block in blocks.values() for item in block]
 
 

@@ -3,6 +3,7 @@
 import datetime as dt
 import inspect
 import json
+import math
 
 import pydantic
 import pytest
@@ -316,3 +317,9 @@ def test_a_request_can_name_every_strategy_that_comes_with_the_package():
 
 def test_job_states_are_these():
     assert [status.value for status in JobStatus] == ["queued", "running", "completed", "failed", "cancelled"]
+
+
+@pytest.mark.parametrize("value", [[1], None, math.nan, "y" * 201])
+def test_parameter_of_a_wrong_type_is_told_all_that_it_may_be(value):
+    with pytest.raises(ParameterError, match="^params.fast must be true, false, a finite number or a text of 200"):
+        build_request(symbol="AAPL", params={"fast": value})

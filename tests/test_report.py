@@ -213,6 +213,13 @@ def test_request_of_a_lower_case_symbol_is_the_same_request(no_run, tmp_path):
     assert no_run == [{"symbol": "AAPL"}] * 2
 
 
+def test_order_of_the_parameters_is_not_part_of_a_request(no_run, tmp_path):
+    asked = {"fees": 0.002, "symbol": "AAPL", "slow_window": 60, "fast_window": 10}
+    reports = [run_report(parameters=given, out=tmp_path) for given in (asked, dict(reversed(asked.items())))]
+    assert reports[0].path == reports[1].path
+    assert list(no_run[0]) == list(no_run[1]) == ["symbol", "fast_window", "slow_window", "fees"]
+
+
 def test_another_request_is_another_folder(no_run, tmp_path):
     requests = [{}, {"fees": 0.002}, {"fast_window": 5}, {"strategy": "buy_and_hold"}, {"end": "2024-01-02"}]
     requests += [{"stop_loss": 0.1}, {"stop_loss": 0.2}, {"rebalance": "week"}, {"rebalance": 0.1}]

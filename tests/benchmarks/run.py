@@ -16,6 +16,7 @@ from pathlib import Path
 
 import batches
 import calibration
+import jobs
 import numpy as np
 import pandas as pd
 import sweeps
@@ -144,7 +145,7 @@ def one_ledger(rounds: int = 50) -> tuple[str, str]:
 def main() -> None:
     os.environ["BACKGRID_LEDGER"] = "off"
     rows = [import_ratio(), one_backtest(), *beside_peers(), one_portfolio(), one_report(), one_ledger()]
-    rows += [batches.batch_beside_a_loop(), *sweeps.rows(), *calibration.rows()]
+    rows += [batches.batch_beside_a_loop(), *jobs.rows(), *sweeps.rows(), *calibration.rows()]
     where = f"Python {platform.python_version()}, {os.cpu_count()} cores, medians of one `make bench`."
     table = "\n".join(["| what | measured |", "| --- | --- |", *(f"| {what} | {value} |" for what, value in rows)])
     print(f"{table}\n\n{where}")

@@ -1,0 +1,221 @@
+"""A worker: takes the numbers of jobs from the queue, runs them, and looks after those that were lost."""
+
+import contextlib
+import datetime as dt
+import logging
+import signal
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import sqlalchemy as sa
+from billiard.exceptions import WorkerLostError
+from celery import Celery, signals
+from celery.platforms import SecurityWarning
+from celery.worker import state as held
+from celery.worker.control import control_command
+from kombu.transport.redis import Channel, QoS
+
+from backgrid.errors import BackgridError
+from backgrid.jobs import store
+from backgrid.jobs.queue import END, MARGIN, TASK, BrokerError, count_messages, job_seconds, list_messages, publish
+from backgrid.jobs.running import Outcome, remove_leftovers, run_job, write_outcome
+from backgrid.standby import get_ready
+
+SWEEP = 5.0  # between two looks for lost jobs [seconds]
+PATIENCE = 60.0  # with a database that does not answer [seconds]
+NEW = dt.timedelta(seconds=SWEEP)  # a job whose message may be on its way
+MANY = 1_000  # jobs, whose messages are counted and not looked at
+PAUSE = 0.5  # before something is tried again [seconds]
+NO_DATABASE = (sa.exc.OperationalError, sa.exc.InterfaceError)
+
+logger = logging.getLogger("backgrid.jobs")
+
+
+class TimeUp(KeyboardInterrupt):
+    """A job has run as long as it may; as Ctrl-C, past any `except Exception`, and with every `finally` done."""
+
+
+def start_worker(queue: Celery, engine: sa.Engine, processes: int) -> int:
+    """Run jobs in so many processes until told to stop; the exit code.
+
+    Parameters
+    ----------
+    queue : celery.Celery
+        As `open_queue` gives it.
+    engine : sqlalchemy.Engine
+        As `open_store` gives it.
+
+    Raises
+    ------
+    BrokerError
+        If there is no broker to begin with; for one that vanishes later it waits.
+    """
+    count_messages(queue)
+    signals.worker_init.connect(lambda **_: get_ready(), weak=False)  # once, before processes are forked
+    signals.worker_process_init.connect(lambda **_: _begin(engine), weak=False)
+    signals.worker_ready.connect(lambda **_: _be_ready(engine, queue, processes), weak=False)
+    _outlive_the_broker()
+    _log_briefly()
+
+    @queue.task(name=TASK, bind=True)
+    def run(task: Any, number: int) -> None:
+        try:
+            run_number(engine, number, again=bool(task.request.delivery_info.get("redelivered")))
+        except NO_DATABASE as error:
+            logger.warning("job %d is left for later: %s", number, " ".join(str(error).split()))
+
+    control_command(name=END)(end_number)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SecurityWarning)  # of root: messages are JSON, and hold numbers only
+        worker = queue.Worker(
+            concurrency=processes, loglevel="WARNING", quiet=True, without_gossip=True, without_mingle=True
+        )
+        worker.start()
+    return worker.exitcode or 0
+
+
+def _begin(engine: sa.Engine) -> None:
+    """In a process that has just been forked."""
+    engine.dispose(close=False)  # its connections are the parent's
+    remove_leftovers(job_seconds() + 2.0 * MARGIN)
+
+
+def _be_ready(engine: sa.Engine, queue: Celery, processes: int) -> None:
+    logger.info("ready, %d at a time", processes)
+    _start_sweeper(engine, queue)
+
+
+def _outlive_the_broker() -> None:
+    """Let jobs run on when the connection to the broker is lost.
+
+    Their messages are not given back then, which would run them twice at a time, and are not acknowledged on a channel
+    that is closed, which would end the worker. They come again when the jobs have ended, or are lost with the broker.
+    """
+    QoS.restore_unacked = _give_back  # type: ignore[method-assign]
+    for answer in (Channel.basic_ack, Channel.basic_reject):
+        setattr(Channel, answer.__name__, _unless_closed(answer))
+
+
+def _give_back(taken: QoS, client: Any = None) -> None:
+    """The messages that a worker has taken, save those whose jobs it runs."""
+    running = {request.message.delivery_tag for request in held.active_requests}
+    with taken.channel.conn_or_acquire(client) as open_client:
+        for tag in taken._delivered.keys() - running:
+            taken.restore_by_tag(tag, client=open_client)
+    taken._delivered.clear()
+
+
+def _unless_closed(answer: Callable[..., None]) -> Callable[..., None]:
+    def answer_open(channel: Channel, *arguments: Any, **options: Any) -> None:
+        if not channel.closed:
+            answer(channel, *arguments, **options)
+
+    return answer_open
+
+
+def _log_briefly() -> None:
+    """A line a job is this module's; of Celery's only what is wrong, without its own traceback of a dead child."""
+
+    def shorten(record: logging.LogRecord) -> bool:
+        if isinstance(record.args, tuple) and record.args and isinstance(record.args[0], WorkerLostError):
+            record.exc_info = None
+        return True
+
+    signals.setup_logging.connect(lambda **_: None, weak=False)  # else it makes handlers of its own
+    for name in ("celery", "kombu"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("celery.worker.request").addFilter(shorten)
+    # that a later Celery will, by default, cancel jobs when the broker is lost
+    logging.getLogger("py.warnings").addFilter(lambda record: "CPendingDeprecation" not in record.getMessage())
+
+
+def end_number(state: Any, number: int) -> None:
+    """End the processes of this worker that run a job; not by Celery's `revoke`, which remembers numbers for hours."""
+    for request in {*held.reserved_requests, *held.active_requests}:
+        if request.id == str(number):
+            request.terminate(state.consumer.pool, signal="KILL")
+
+
+def run_number(engine: sa.Engine, number: int, *, again: bool = False) -> None:
+    """Run the job of a message, if it is still to be run."""
+    job = _insist(lambda: store.claim(engine, number, again=again))
+    if job is None:
+        return
+    started, limit = time.perf_counter(), job_seconds()
+    try:
+        with _time_limit(limit):
+            outcome = run_job(job)
+    except TimeUp:
+        outcome = Outcome(error=BackgridError(f"it ran longer than {limit:g} seconds"))
+    written = _insist(lambda: write_outcome(engine, job, outcome))
+    said = "had ended elsewhere" if not written else "failed" if outcome.error else "completed"
+    logger.info("job %s %s, %.1f ms", job.id, said, 1e3 * (time.perf_counter() - started))
+
+
+@contextlib.contextmanager
+def _time_limit(seconds: float) -> Iterator[None]:
+    """Raise TimeUp within, after so many seconds."""
+
+    def ring(*_: Any) -> None:
+        raise TimeUp
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _insist(work: Any) -> Any:
+    """Do what needs the database, again while it does not answer; what then fails is left to the sweeper."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return work()
+        except NO_DATABASE:
+            if time.monotonic() > until:
+                raise
+            time.sleep(PAUSE)
+
+
+def sweep(engine: sa.Engine, queue: Celery) -> int:
+    """Queue again what was lost: by workers that vanished, or by a broker that forgot; how many messages were sent."""
+    now, limit = dt.datetime.now(dt.UTC), dt.timedelta(seconds=job_seconds() + 2.0 * MARGIN)
+    store.requeue_lost(engine, now - limit)
+    messages = count_messages(queue)  # first: a job ends before its message does
+    to_do = store.count_open(engine, now - NEW)
+    # messages of jobs that have ended may make up for lost ones, but to look at each takes long where there are many
+    if not to_do or MANY < to_do <= messages:
+        return 0
+    lost = _find_lost(engine, queue)
+    if lost:
+        time.sleep(PAUSE)
+        lost &= _find_lost(engine, queue)  # not what was on its way
+    publish(queue, sorted(lost))
+    return len(lost)
+
+
+def _find_lost(engine: sa.Engine, queue: Celery) -> set[int]:
+    """Numbers of queued jobs of which the broker knows nothing."""
+    queued = store.list_queued(engine)
+    return {*queued} - list_messages(queue)
+
+
+def _start_sweeper(engine: sa.Engine, queue: Celery) -> None:
+    def look() -> None:
+        while True:
+            time.sleep(SWEEP)
+            try:
+                if sent := sweep(engine, queue):
+                    logger.warning("messages of %d jobs were lost, and sent again", sent)
+            except BrokerError:
+                pass  # it has said so
+            except Exception as error:  # whatever it was, jobs that are lost later must be found
+                logger.warning("no look for lost jobs: %s", " ".join(str(error).split()))
+
+    threading.Thread(target=look, daemon=True, name="sweeper").start()
