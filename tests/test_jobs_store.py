@@ -275,6 +275,20 @@ def test_job_that_has_ended_stays_as_it_is(engine, end):
     assert count(engine, store.results) == count(engine, store.equity_curves) == (end == "completed")
 
 
+def test_job_that_is_queued_again_while_it_is_asked_for_is_not_called_worn_out(engine):
+    number = enter(engine).number
+    store.claim(engine, number)
+    queued = []
+
+    def queue_again(_connection, _cursor, statement, *_):
+        if statement.startswith("UPDATE jobs SET status=?, attempts") and not queued:
+            queued.append(store.requeue_lost(engine, store.utc_now() + dt.timedelta(hours=1)))
+
+    sa.event.listen(engine, "after_cursor_execute", queue_again)
+    assert store.claim(engine, number) is None and queued
+    assert store.claim(engine, number).attempts == 2
+
+
 def test_attempt_that_was_given_up_writes_nothing(engine):
     job = enter(engine)
     first = store.claim(engine, job.number)

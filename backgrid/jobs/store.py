@@ -322,7 +322,8 @@ def claim(engine: sa.Engine, number: int, *, again: bool = False) -> Job | None:
             .returning(*JOB)
         ).one_or_none()
         if taken is None:
-            connection.execute(_ending(JobStatus.FAILED, _worn_out(), key=None).where(is_open))
+            worn_out = jobs.c.attempts >= MOST_ATTEMPTS  # another may have queued it again meanwhile
+            connection.execute(_ending(JobStatus.FAILED, _worn_out(), key=None).where(is_open, worn_out))
     return _job(taken) if taken else None
 
 
