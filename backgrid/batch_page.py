@@ -31,8 +31,9 @@ from backgrid.batch_runs import (
     symbol_of,
     trials,
 )
+from backgrid.errors import counted
 from backgrid.metrics import METRICS, NAN, format_metric, format_value
-from backgrid.page import HEADLINE, HOLDS, Chip, counted, html_table
+from backgrid.page import HEADLINE, HOLDS, Chip, html_table
 
 PACKAGE = Path(__file__).parent
 MOST_COLUMNS = 12  # parameters that vary and have a column of their own

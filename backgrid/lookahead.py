@@ -33,7 +33,7 @@ import numpy as np
 import pandas as pd
 
 from backgrid.bars import bar_text, check_prices, on_these_bars, with_other_columns
-from backgrid.errors import BackgridError, LookaheadError, ParameterError, TooFewBarsError, did_you_mean, shown
+from backgrid.errors import BackgridError, LookaheadError, ParameterError, TooFewBarsError, counted, did_you_mean, shown
 from backgrid.strategies import STRATEGIES, call_strategy, complete_params, function_name, get_strategy
 
 RTOL, ATOL = 1e-9, 1e-12  # by which signals may differ: a mean by FFT rounds otherwise over more bars
@@ -134,7 +134,7 @@ class LookaheadReport:
         if not self.conclusive:
             return f"{self.title} could not be checked: it gives no signals with fewer or changed bars."
         afresh = "" if self.checks[-1].verdict == SAME else "; it was not checked in a fresh process"
-        return f"{self.title}: no look-ahead found at {_counted(self.n_cuts, 'cut')} of {self.n_bars:,} bars{afresh}."
+        return f"{self.title}: no look-ahead found at {counted(self.n_cuts, 'cut')} of {self.n_bars:,} bars{afresh}."
 
     def raise_if_leaky(self) -> None:
         """Raise LookaheadError, with the evidence, unless the strategy is clean."""
@@ -146,7 +146,7 @@ class LookaheadReport:
 
     def __repr__(self) -> str:
         verdict = "not clean" if self.conclusive else "nothing could be compared"
-        verdict = f"clean at {_counted(self.n_cuts, 'cut')}" if self.clean else verdict
+        verdict = f"clean at {counted(self.n_cuts, 'cut')}" if self.clean else verdict
         return f"<LookaheadReport {self.title}: {verdict}>"
 
     def _repr_html_(self) -> str:
@@ -779,14 +779,10 @@ def _evidence(leak: Leak, n_bars: int) -> str:
 
 def _found(check: Check) -> str:
     """Verdict, count and remark of a check."""
-    at = f" at {_counted(check.n_cuts, 'cut')}" if check.n_cuts else ""
+    at = f" at {counted(check.n_cuts, 'cut')}" if check.n_cuts else ""
     remark = f": {check.remark}" if check.remark and check.verdict != OTHER else ""  # which the summary tells
     return f"{check.verdict}{at}{remark}"
 
 
 def _number(value: float) -> str:
     return f"{value:.12g}" if value == value else "NaN"
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -14,6 +14,7 @@ import pandas as pd
 from backgrid import metrics as formulas
 from backgrid.bars import bar_text, longest_gap
 from backgrid.bootstrap import bootstrap_ci
+from backgrid.errors import counted
 from backgrid.metrics import (
     METRICS,
     cash_return,
@@ -565,11 +566,6 @@ def _compared(against: str, what: str, ours: float, theirs: float, unit: str) ->
         return "plain", f"equals {against} by {what}: {numbers}"
     better = ours > theirs
     return "good" if better else "bad", f"{'beats' if better else 'does not beat'} {against} by {what}: {numbers}"
-
-
-def counted(number: int, noun: str) -> str:
-    """A number of things in words."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _duration(gap: pd.Timedelta) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from backgrid.bars import bar_text
+from backgrid.errors import counted
 
 SAME_FACTOR = 1e-5  # by which new / old may vary within a rescaled stretch: sources round their numbers
 LEAST_FACTOR = 1e-4  # a stretch that was changed by less is noise
@@ -105,10 +106,10 @@ def describe_revision(revision: Revision, old: str, new: str) -> list[str]:
     lines = []
     for name, index, columns in ((old, revision.gone, revision.columns[0]), (new, revision.added, revision.columns[1])):
         if len(index):
-            lines.append(f"{_count(len(index), 'bar')} only in {name}: {_dates(index)}")
+            lines.append(f"{counted(len(index), 'bar')} only in {name}: {_dates(index)}")
         lines += [f"column {column} only in {name}" for column in columns]
     if revision.changed:
-        lines.append(f"{_count(revision.changed, 'bar')} changed")
+        lines.append(f"{counted(revision.changed, 'bar')} changed")
     cells = [_cell_text(revision.cells, at) for at in range(min(len(revision.cells), LISTED))]
     stretches = [str(stretch) for stretch in revision.rescaled[:LISTED]]
     return [
@@ -127,9 +128,9 @@ def revision_note(revision: Revision, old: str, new: str) -> str:
 def revision_text(revision: Revision, since: str = "") -> str:
     """What is changed, gone and added, counted, and the first of each; `since` follows what is counted."""
     bars = (("changed", revision.changed), ("gone", len(revision.gone)), ("added", len(revision.added)))
-    counted = [f"{_count(number, 'bar')} {how}" for how, number in bars if number]
+    told = [f"{counted(number, 'bar')} {how}" for how, number in bars if number]
     for how, columns in zip(("gone", "added"), revision.columns, strict=True):
-        counted += [f"column {column} {how}" for column in columns]
+        told += [f"column {column} {how}" for column in columns]
     details = [str(stretch) for stretch in revision.rescaled[:2]]
     if len(revision.cells):
         details.append(f"first {_cell_text(revision.cells, 0)}{_by_at_most(revision.cells)}")
@@ -138,7 +139,7 @@ def revision_text(revision: Revision, since: str = "") -> str:
     if len(revision.added):
         details.append(f"first added {bar_text(revision.added, 0)}")
     detailed = f": {'; '.join(details)}" if details else ""
-    return f"{', '.join(counted)}{since}{detailed}"
+    return f"{', '.join(told)}{since}{detailed}"
 
 
 def _common_bars(old: pd.DatetimeIndex, new: pd.DatetimeIndex) -> tuple[np.ndarray, np.ndarray]:
@@ -211,8 +212,4 @@ def _by_at_most(cells: pd.DataFrame) -> str:
 def _listed(lines: list[str], number: int, what: str, by: str) -> list[str]:
     """The first lines of so many, indented below a head that counts them all."""
     more = [f"  and {number - len(lines):,} more"] if number > len(lines) else []
-    return [f"{_count(number, what)}{by}:", *(f"  {line}" for line in lines), *more] if number else []
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'s' * (number != 1)}"
+    return [f"{counted(number, what)}{by}:", *(f"  {line}" for line in lines), *more] if number else []

@@ -323,7 +323,7 @@ def claim(engine: sa.Engine, number: int, *, again: bool = False) -> Job | None:
         ).one_or_none()
         if taken is None:
             worn_out = jobs.c.attempts >= MOST_ATTEMPTS  # another may have queued it again meanwhile
-            connection.execute(_ending(JobStatus.FAILED, _worn_out(), key=None).where(is_open, worn_out))
+            connection.execute(_ending(JobStatus.FAILED, _worn_out()).where(is_open, worn_out))
     return _job(taken) if taken else None
 
 
@@ -345,20 +345,20 @@ def finish(engine: sa.Engine, job: Job, response: BacktestResponse, html: bytes 
 def fail(engine: sa.Engine, job: Job, error: str) -> bool:
     """Note why a claimed job failed; an equal request may then be entered again."""
     with engine.begin() as connection:
-        return bool(connection.execute(_ending(JobStatus.FAILED, error, key=None).where(_is_mine(job))).rowcount)
+        return bool(connection.execute(_ending(JobStatus.FAILED, error).where(_is_mine(job))).rowcount)
 
 
 def withdraw(engine: sa.Engine, job: Job, error: str) -> None:
     """Fail a job that no worker has been told of."""
     with engine.begin() as connection:
         queued = (jobs.c.number == job.number) & (jobs.c.status == JobStatus.QUEUED.value)
-        connection.execute(_ending(JobStatus.FAILED, error, key=None).where(queued))
+        connection.execute(_ending(JobStatus.FAILED, error).where(queued))
 
 
 def cancel(engine: sa.Engine, job: Job) -> bool:
     """Cancel a job that has not ended; whether it had not."""
     with engine.begin() as connection:
-        ending = _ending(JobStatus.CANCELLED, key=None)
+        ending = _ending(JobStatus.CANCELLED)
         return bool(connection.execute(ending.where(jobs.c.number == job.number, _is_not_final())).rowcount)
 
 
@@ -367,14 +367,14 @@ def requeue_lost(engine: sa.Engine, started_before: dt.datetime) -> None:
     lost = (jobs.c.status == JobStatus.RUNNING.value) & (jobs.c.started_at < started_before)
     with engine.begin() as connection:
         worn_out = jobs.c.attempts >= MOST_ATTEMPTS
-        connection.execute(_ending(JobStatus.FAILED, _worn_out(), key=None).where(lost, worn_out))
+        connection.execute(_ending(JobStatus.FAILED, _worn_out()).where(lost, worn_out))
         connection.execute(sa.update(jobs).where(lost).values(status=JobStatus.QUEUED.value))
 
 
 def fail_interrupted(engine: sa.Engine) -> int:
     """Fail what a service of one process left behind when it was stopped; how many jobs that were."""
     with engine.begin() as connection:
-        ending = _ending(JobStatus.FAILED, "the service was stopped while it ran. Submit it again.", key=None)
+        ending = _ending(JobStatus.FAILED, "the service was stopped while it ran. Submit it again.")
         return connection.execute(ending.where(_is_not_final())).rowcount
 
 
@@ -406,8 +406,10 @@ def _job(row: Any) -> Job:
     return Job(**{**values, **moments, "status": JobStatus(values["status"])})
 
 
-def _ending(status: JobStatus, error: str | None = None, **more: Any) -> sa.Update:
-    return sa.update(jobs).values(status=status.value, finished_at=utc_now(), error=error, **more)
+def _ending(status: JobStatus, error: str | None = None) -> sa.Update:
+    """End jobs; one that is not completed gives its key back."""
+    key = {} if status is JobStatus.COMPLETED else {"key": None}
+    return sa.update(jobs).values(status=status.value, finished_at=utc_now(), error=error, **key)
 
 
 def _is_mine(job: Job) -> sa.ColumnElement[bool]:
