@@ -237,9 +237,14 @@ def settings() -> None:
 
     for name, (default, meaning) in SETTINGS.items():
         value = setting(name)
-        told = "***" if value and name.endswith("SECRET") else re.sub(r"(//[^/@]*:)[^@]*@", r"\1***@", value)
+        told = "***" if value and name.endswith("SECRET") else _without_password(value)
         otherwise = "" if value == default else f"  (default {default or 'none'})"
         click.echo(f"{name}={told}{otherwise}\n  {meaning}")
+
+
+def _without_password(url: str) -> str:
+    """A database's or broker's address as it may be shown, however it was written."""
+    return re.sub(r"(?<=password=)[^&]*", "***", re.sub(r"^(\w[\w+.-]*:/*[^:@]*:).*@", r"\1***@", url))
 
 
 @main.command()

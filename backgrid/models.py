@@ -118,16 +118,14 @@ def build_request(**fields: Any) -> BacktestRequest:
         raise describe_errors(error.errors()) from None
 
 
-def describe_errors(errors: Sequence[Mapping[str, Any]]) -> ParameterError:
+def describe_errors(errors: Sequence[Mapping[str, Any]], model: type[BaseModel] = BacktestRequest) -> ParameterError:
     """What pydantic found, as the error that names the first: a field that is unknown before one that is wrong."""
     first = min(errors, key=lambda one: one["type"] != "extra_forbidden")
     if isinstance(cause := first.get("ctx", {}).get("error"), ParameterError):
         return cause
     where, given = ".".join(str(part) for part in first["loc"]) or "request", first.get("input")
     if first["type"] == "extra_forbidden":
-        return ParameterError(
-            f"a request has no field {shown(where)}{did_you_mean(where[:40], BacktestRequest.model_fields)}"
-        )
+        return ParameterError(f"a request has no field {shown(where)}{did_you_mean(where[:40], model.model_fields)}")
     if where == "strategy" and isinstance(given, str):
         hint = did_you_mean(given[:40], [known.value for known in StrategyType])
         return ParameterError(f"unknown strategy {shown(given)}{hint}")

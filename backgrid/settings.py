@@ -24,6 +24,7 @@ SETTINGS = {
     "BACKGRID_RATE_LIMIT": Setting("", "jobs service: jobs a minute that one user may enter; empty for any number"),
     "BACKGRID_JWT_SECRET": Setting("", "jobs service: key of HS256 tokens, 32 bytes or more; empty to ask for none"),
     "BACKGRID_JWT_PUBLIC_KEY": Setting("", "jobs service: file of the public key of RS256 tokens, in PEM"),
+    "BACKGRID_JWT_AUDIENCE": Setting("", "jobs service: `aud` that tokens must have; empty for tokens without"),
 }
 
 

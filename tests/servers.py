@@ -23,10 +23,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
+import psutil
 import psycopg
 import redis
 import sqlalchemy as sa
 from conftest import program
+from tricky_worker import HANGS
 
 from backgrid.jobs import store
 from backgrid.jobs.queue import open_queue
@@ -44,6 +46,14 @@ def until(condition, what, seconds=PATIENCE):
         assert time.monotonic() < end, f"not within {seconds:g} s: {what}"
         time.sleep(0.02)
     return value
+
+
+@contextlib.contextmanager
+def within(seconds):
+    """What is done here takes no longer."""
+    started = time.monotonic()
+    yield
+    assert time.monotonic() - started < seconds
 
 
 def free_port():
@@ -74,12 +84,19 @@ class Server:
             self.process = None
 
     def pause(self):
-        """Let it hang: it takes connections, and answers nothing."""
-        self.process.send_signal(signal.SIGSTOP)
+        """Let it hang, with all its processes: it takes connections, and answers nothing."""
+        self.signal_all(signal.SIGSTOP)
 
     def resume(self):
         """Let it go on."""
-        self.process.send_signal(signal.SIGCONT)
+        self.signal_all(signal.SIGCONT)
+
+    def signal_all(self, number):
+        """Send a signal to its processes."""
+        whole = psutil.Process(self.process.pid)
+        for process in [whole, *whole.children(recursive=True)]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
 
 
 @contextlib.contextmanager
@@ -304,6 +321,23 @@ class Site(NamedTuple):
         """End the hanging of a job."""
         (self.folder / f"go-{number_of(job)}").touch()
 
+    def submit_hanging(self, request, count):
+        """So many jobs that run and wait to be let go, and twenty in the queue behind them."""
+        hanging = [self.service.submit({**request, "cash": HANGS}) for _ in range(count)]
+        for job in hanging:
+            self.started(job)
+        return hanging, [self.service.submit(request) for _ in range(20)]
+
+    def clear(self):
+        """Nothing is left to do: a worker that ended with its test may not have acknowledged everything."""
+        for server in (self.database, self.broker):
+            server.resume()  # where a test failed while it was paused
+        for status in ("queued", "running"):
+            for job in store.list_jobs(self.engine, filters={"status": status}, limit=1000):
+                store.cancel(self.engine, job)
+        with contextlib.closing(redis.Redis.from_url(self.broker.url)) as client:
+            client.flushdb()
+
 
 @contextlib.contextmanager
 def run_site(folder, **settings):
@@ -312,7 +346,7 @@ def run_site(folder, **settings):
         urls = {"BACKGRID_DATABASE_URL": database.url, "BACKGRID_BROKER_URL": broker.url}
         settings = {**urls, "BACKGRID_JOB_SECONDS": "60", "TRICKS": str(folder), **settings}
         engine = store.open_store(database.url)
-        with run_service(settings, folder) as service, open_queue(broker.url) as queue:
+        with run_service(settings, folder) as service, open_queue(broker.url, store.queue_name(engine)) as queue:
             yield Site(folder, settings, database, broker, engine, queue, service)
         engine.dispose()
 

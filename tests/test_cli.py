@@ -409,6 +409,13 @@ def test_settings_show_no_secret(monkeypatch):
     assert "postgresql://me:***@host/name" in listed and "redis://:***@host:6379/0" in listed
 
 
+@pytest.mark.parametrize("place", ["me:s3c:r3t@host/db", "me:s3c/r3t@host/db", "host/db?user=me&password=s3cr3t&a=b"])
+def test_settings_show_no_password_however_it_is_written(monkeypatch, place):
+    monkeypatch.setenv("BACKGRID_DATABASE_URL", f"postgresql://{place}")
+    listed = backgrid_command("settings").stdout
+    assert "s3c" not in listed and "r3t" not in listed and "***" in listed and "host/db" in listed
+
+
 @pytest.mark.parametrize("command", [[], ["report"], ["run"], ["fetch"], ["templates"], ["settings"]], ids=str)
 def test_every_command_explains_itself(command):
     done = backgrid_command(*command, "-h")

@@ -1,29 +1,36 @@
 """The HTTP door: the numbers of `run_request` and the bytes of `run_report`, each error one clear sentence."""
 
+import asyncio
 import concurrent.futures
 import contextlib
+import hashlib
 import http.client
 import json
 import logging
 import re
 import socket
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import httpx
+import jwt
 import pytest
 import schemathesis
 import sqlalchemy as sa
+from fastapi.responses import StreamingResponse
 from hypothesis import settings
 from live import live
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from backgrid import __version__
 from backgrid.errors import PricesError
-from backgrid.jobs import api, store
+from backgrid.jobs import api, middleware, running, store
+from backgrid.jobs.auth import Issuer
 from backgrid.jobs.queue import BrokerError
 from backgrid.jobs.running import Outcome
+from backgrid.jobs.schema import EXAMPLE
 from backgrid.models import BacktestRequest, BacktestResponse
 from backgrid.run import run_request
 
@@ -75,14 +82,77 @@ def ran(monkeypatch):
 
 
 @pytest.fixture
-def queued(tmp_path, monkeypatch):
+def held(monkeypatch):
+    """Jobs begin, each with a release of `.begun`, and end when `.go_on` is set, with `.error` if there is one."""
+    this = SimpleNamespace(jobs=[], begun=threading.Semaphore(0), go_on=threading.Event(), error=None)
+
+    def run_job(job):
+        this.jobs.append(job)
+        this.begun.release()
+        this.go_on.wait()
+        return Outcome(error=this.error) if this.error else Outcome(respond(job))
+
+    monkeypatch.setattr(api, "run_job", run_job)
+    yield this
+    this.go_on.set()
+
+
+@contextlib.contextmanager
+def queueing(folder):
     """A service with workers, which never come; `.sent` are the numbers that they were told of, `.ended` the killed."""
     sent, ended = [], []
-    monkeypatch.setattr(api, "publish", lambda queue, numbers: sent.extend(numbers))
-    monkeypatch.setattr(api, "end_job", lambda queue, number: ended.append(number))
-    with serving(tmp_path, queue="the queue") as served:
-        served.sent, served.ended = sent, ended
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(api, "publish", lambda queue, numbers: sent.extend(numbers))
+        patch.setattr(api, "end_job", lambda queue, number: ended.append(number))
+        with serving(folder, queue="the queue") as served:
+            served.sent, served.ended = sent, ended
+            yield served
+
+
+@pytest.fixture
+def queued(tmp_path):
+    with queueing(tmp_path) as served:
         yield served
+
+
+@pytest.fixture
+def hurried(queued, monkeypatch):
+    """One with workers, which has a quarter of a second to answer."""
+    monkeypatch.setattr(middleware, "LONGEST_ANSWER", 0.25)
+    return queued
+
+
+@pytest.fixture
+def hanging(monkeypatch):
+    """A database that hangs when it is asked for a job, until this is set."""
+    find_job, go_on = store.find_job, threading.Event()
+    monkeypatch.setattr(store, "find_job", lambda *args: go_on.wait() and find_job(*args))
+    yield go_on
+    go_on.set()
+
+
+def enter(service, asked=AAPL):
+    """Enter a job by a connection of its own."""
+    return httpx.post(f"{service.url}/api/v1/jobs", json=asked, timeout=60)
+
+
+@contextlib.contextmanager
+def all_entered(count):
+    """Leave the block when so many requests that were sent in it have found their job."""
+    submit, found = store.submit, threading.Semaphore(0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "submit", lambda *args, **how: (submit(*args, **how), found.release())[0])
+        yield
+        for _ in range(count):
+            assert found.acquire(timeout=60)
+
+
+def until(condition):
+    """Wait for what comes within a moment."""
+    end = time.monotonic() + 60.0
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def assert_refused(answer, code, said):
@@ -194,7 +264,7 @@ def test_jobs_outlive_the_service(tmp_path, ran):
 
 def test_fifty_equal_requests_at_once_are_one_job(service, ran):
     with concurrent.futures.ThreadPoolExecutor(50) as threads:
-        answers = [*threads.map(lambda _: httpx.post(f"{service.url}/api/v1/jobs", json=AAPL, timeout=60), range(50))]
+        answers = [*threads.map(enter, [service] * 50)]
     assert [answer.status_code for answer in answers] == [200] * 50
     assert [answer.json() for answer in answers] == [answers[0].json()] * 50
     assert len(ran) == 1
@@ -203,35 +273,61 @@ def test_fifty_equal_requests_at_once_are_one_job(service, ran):
             assert connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one() == 1
 
 
-def test_those_who_wait_for_a_job_hear_how_it_failed(service, monkeypatch):
-    """All are told the same, whoever ran it."""
-    begun, go_on = threading.Event(), threading.Event()
-
-    def run_job(job):
-        begun.set()
-        go_on.wait()
-        return Outcome(error=PricesError("no such prices"))
-
-    monkeypatch.setattr(api, "run_job", run_job)
+def test_those_who_wait_for_a_job_hear_how_it_failed(service, held):
+    """All are told the same, whoever had it run."""
+    held.error = PricesError("no such prices")
     with concurrent.futures.ThreadPoolExecutor(2) as threads:
-        first = threads.submit(httpx.post, f"{service.url}/api/v1/jobs", json=AAPL, timeout=60)
-        begun.wait()
-        find_job, asked = store.find_job, threading.Event()
-        monkeypatch.setattr(store, "find_job", lambda *args: asked.set() or find_job(*args))
-        second = threads.submit(httpx.post, f"{service.url}/api/v1/jobs", json=AAPL, timeout=60)
-        asked.wait()
-        go_on.set()
+        first = threads.submit(enter, service)
+        held.begun.acquire()
+        with all_entered(1):
+            second = threads.submit(enter, service)
+        held.go_on.set()
         for answer in (first.result(), second.result()):
             assert_refused(answer, 400, "no such prices")
+    assert len(held.jobs) == 1
 
 
-def test_whoever_waits_too_long_hears_that_it_runs(service, monkeypatch):
-    request = BacktestRequest(**AAPL)
-    job, _ = store.submit(service.engine, request, owner="")
-    store.claim(service.engine, job.number)
-    monkeypatch.setattr(api, "LONGEST_WAIT", 0.0)
+def test_those_who_wait_for_a_job_hold_up_nobody(service, held):
+    """More of them than there are threads."""
+    with concurrent.futures.ThreadPoolExecutor(60) as threads:
+        with all_entered(60):
+            answers = [threads.submit(enter, service) for _ in range(60)]
+        assert service.client.get("/health", timeout=5).status_code == 200
+        (job,) = service.client.get("/jobs?status=running", timeout=5).json()["jobs"]
+        held.go_on.set()
+        assert {(one.result().status_code, one.result().json()["job_id"]) for one in answers} == {(200, job["job_id"])}
+    assert len(held.jobs) == 1
+
+
+def test_of_too_many_jobs_as_many_are_run_at_once_as_may(service, held):
+    asked = [{**AAPL, "fees": n / 100} for n in range(3 * api.MOST_AT_ONCE)]
+    with concurrent.futures.ThreadPoolExecutor(len(asked)) as threads:
+        with all_entered(len(asked)):
+            answers = [threads.submit(enter, service, one) for one in asked]
+        assert all(held.begun.acquire(timeout=60) for _ in range(api.MOST_AT_ONCE))
+        assert not held.begun.acquire(timeout=0.2)
+        held.go_on.set()
+        told = [answer.result() for answer in answers]
+    assert {(one.status_code, one.json()["status"]) for one in told} == {(200, "completed")}
+    assert len({one.json()["job_id"] for one in told}) == len(held.jobs) == len(asked)
+
+
+def test_job_runs_on_when_its_client_leaves(service, held):
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(f"{service.url}/api/v1/jobs", json=AAPL, timeout=0.5)
+    held.begun.acquire()
+    held.go_on.set()
+    until(lambda: service.client.get("/jobs").json()["jobs"][0]["status"] == "completed")
+    assert (enter(service).status_code, len(held.jobs)) == (200, 1)
+
+
+def test_job_that_a_worker_runs_is_answered_at_once(service, ran):
+    """One that it took when there was a broker."""
+    job, _ = store.submit(service.engine, BacktestRequest(**AAPL), owner="")
+    store.claim(service.engine, job.number, seconds=60.0)
     answer = service.client.post("/jobs", json=AAPL)
     assert (answer.status_code, answer.json()["job_id"], answer.json()["status"]) == (202, job.id, "running")
+    assert ran == []
 
 
 def test_job_that_was_entered_and_not_begun_is_run_by_the_next_who_asks(service, ran):
@@ -241,18 +337,18 @@ def test_job_that_was_entered_and_not_begun_is_run_by_the_next_who_asks(service,
 
 
 def test_idempotency_key_tells_requests_apart_and_together(service, ran):
-    def enter(key, **more):
+    def enter_as(key, **more):
         return service.client.post("/jobs", json={**AAPL, **more}, headers={"Idempotency-Key": key.encode()})
 
-    first = enter("a").json()
-    assert enter("a").json() == first
-    assert enter("b").json()["job_id"] != first["job_id"] != service.client.post("/jobs", json=AAPL).json()["job_id"]
+    first = enter_as("a").json()
+    assert enter_as("a").json() == first
+    assert enter_as("b").json()["job_id"] != first["job_id"] != enter(service).json()["job_id"]
     said = f"this Idempotency-Key was used for another request, job {first['job_id']}"
-    assert_refused(enter("a", fees=0.1), 422, said)
-    assert_refused(enter("a", report=True), 422, said)
-    assert enter("ü" * 10).status_code == enter("x" * 200).status_code == 200
-    assert_refused(enter("x" * 201), 422, "idempotency-key: String should have at most 200 characters, got .*")
-    assert_refused(enter(""), 422, "idempotency-key: String should have at least 1 character, got ''")
+    assert_refused(enter_as("a", fees=0.1), 422, said)
+    assert_refused(enter_as("a", report=True), 422, said)
+    assert enter_as("ü" * 10).status_code == enter_as("x" * 200).status_code == 200
+    assert_refused(enter_as("x" * 201), 422, "idempotency-key: String should have at most 200 characters, got .*")
+    assert_refused(enter_as(""), 422, "idempotency-key: String should have at least 1 character, got ''")
 
 
 def test_failed_job_can_be_entered_again(service, monkeypatch, ran):
@@ -282,18 +378,19 @@ def test_with_workers_a_job_is_queued_at_once(queued):
     assert (again.status_code, again.json()) == (202, job)
     assert queued.sent == [1]  # once
     assert_refused(queued.client.get(f"/jobs/{job['job_id']}/report"), 404, f"job {job['job_id']} is not ready")
-    claimed = store.claim(queued.engine, 1)
+    claimed = store.claim(queued.engine, 1, seconds=60.0)
     assert queued.client.get(f"/jobs/{job['job_id']}/status").json()["status"] == "running"
     store.finish(queued.engine, claimed, respond(claimed), b"<p>")
     done = queued.client.post("/jobs", json={**AAPL, "report": True})
     assert (done.status_code, done.json()["status"], done.json()["sharpe"]) == (200, "completed", 1.5)
-    assert queued.client.get(f"/jobs/{job['job_id']}/report").text == "<p>"
+    page = queued.client.get(f"/jobs/{job['job_id']}/report")
+    assert (page.text, page.headers["etag"]) == ("<p>", f'"{hashlib.sha256(b"<p>").hexdigest()}"')
 
 
 @pytest.mark.parametrize("runs", [False, True])
 def test_job_is_cancelled_and_can_be_entered_again(queued, runs):
     job_id = queued.client.post("/jobs", json=AAPL).json()["job_id"]
-    claimed = store.claim(queued.engine, 1) if runs else None
+    claimed = store.claim(queued.engine, 1, seconds=60.0) if runs else None
     answer = queued.client.post(f"/jobs/{job_id}/cancel")
     assert (answer.status_code, answer.json()) == (200, {"job_id": job_id, "status": "cancelled", "error": None})
     assert queued.ended == [1]
@@ -304,30 +401,158 @@ def test_job_is_cancelled_and_can_be_entered_again(queued, runs):
     assert queued.client.post("/jobs", json=AAPL).json()["job_id"] != job_id
 
 
-def test_broker_that_does_not_answer_leaves_no_job_waiting(queued, monkeypatch):
+def test_job_whose_message_could_not_be_sent_stays_queued(queued, monkeypatch):
+    """A worker's sweeper sends it later."""
+
     def publish(queue, numbers):
         raise BrokerError("the broker does not answer; try again")
 
     with monkeypatch.context() as broken:
         broken.setattr(api, "publish", publish)
-        refused = queued.client.post("/jobs", json=AAPL)
+        refused = enter(queued)
     assert_refused(refused, 503, "the broker does not answer; try again")
     assert refused.headers["retry-after"] == "5"
-    (failed,) = queued.client.get("/jobs").json()["jobs"]
-    assert (failed["status"], failed["error"]) == ("failed", "the broker does not answer; try again")
-    assert queued.client.post("/jobs", json=AAPL).status_code == 202 and queued.sent == [2]
+    (job,) = queued.client.get("/jobs").json()["jobs"]
+    assert (job["status"], job["error"]) == ("queued", None)
+    again = enter(queued)
+    assert (again.status_code, again.json()["job_id"], queued.sent) == (202, job["job_id"], [])
 
 
-def test_service_of_one_process_cannot_stop_its_jobs(service):
-    job, _ = store.submit(service.engine, BacktestRequest(**AAPL), owner="")
-    store.claim(service.engine, job.number)
-    said = f"job {job.id} is run by the service itself, which cannot stop it"
-    assert_refused(service.client.post(f"/jobs/{job.id}/cancel"), 409, said)
+def test_service_of_one_process_cannot_stop_its_jobs(service, held):
+    with concurrent.futures.ThreadPoolExecutor(1) as threads:
+        answer = threads.submit(enter, service)
+        held.begun.acquire()
+        (job,) = service.client.get("/jobs").json()["jobs"]
+        said = f"job {job['job_id']} is run by the service itself, which cannot stop it"
+        assert_refused(service.client.post(f"/jobs/{job['job_id']}/cancel"), 409, said)
+        held.go_on.set()
+        assert answer.result().json()["status"] == "completed"
+
+
+# ---- in time ---------------------------------------------------------------------------------------------------------
+
+NO_ANSWER = exactly("no answer within 0.25 s; try again")
+
+
+def test_database_that_hangs_is_answered_for(hurried, hanging, caplog):
+    """More requests than there are threads; when it goes on, so does the service."""
+    caplog.set_level(logging.INFO, "backgrid.jobs")
+    paths = [f"/jobs/manual-2026-11-30-{number:06d}" for number in range(60)]
+    with concurrent.futures.ThreadPoolExecutor(60) as threads:
+        for answer in threads.map(lambda path: httpx.get(f"{hurried.url}/api/v1{path}", timeout=60), paths):
+            assert_refused(answer, 503, NO_ANSWER)
+            assert (answer.headers["retry-after"], answer.headers["connection"]) == ("5", "close")
+    until(lambda: len(caplog.messages) == 60)
+    assert all(re.fullmatch(r"GET /api/v1/jobs/\S+ 503 \d+\.\d ms", line) for line in caplog.messages)
+    assert_refused(hurried.client.get("/health"), 503, NO_ANSWER)
+    hanging.set()
+    until(lambda: hurried.client.get("/health").status_code == 200)
+    assert_refused(hurried.client.get(paths[0]), 404, "there is no job .*")
+
+
+def test_error_that_comes_too_late_is_told_to_the_log_alone(hurried, monkeypatch, caplog):
+    go_on = threading.Event()
+    with monkeypatch.context() as broken:
+        broken.setattr(store, "ping", lambda engine: go_on.wait() and 1 / 0)
+        assert_refused(hurried.client.get("/health"), 503, NO_ANSWER)
+        assert "ZeroDivisionError" not in caplog.text
+        go_on.set()
+        until(lambda: "ZeroDivisionError" in caplog.text)
+    until(lambda: hurried.client.get("/health").status_code == 200)
+
+
+@pytest.mark.parametrize("sent", [b"", b'{"symbol"'], ids=["nothing", "a part"])
+def test_body_that_does_not_end_is_not_waited_for(hurried, sent):
+    host, port = hurried.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=60) as line:
+        line.sendall(b"POST /api/v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n")
+        line.sendall(b"Content-Length: 100\r\n\r\n" + sent)
+        answer = b"".join(iter(lambda: line.recv(1_000), b""))  # until it is closed
+    assert answer.startswith(b"HTTP/1.1 503 ") and b"no answer within 0.25 s; try again" in answer
+
+
+def test_body_that_is_too_large_is_refused_however_slowly_it_comes(hurried):
+    """The answer has begun, and is given when the client listens."""
+    line = http.client.HTTPConnection(hurried.url.removeprefix("http://"), timeout=60)
+    line.putrequest("POST", "/api/v1/jobs")
+    line.putheader("Content-Length", str(middleware.LARGEST_BODY + 5))
+    line.endheaders()
+    for _ in range(5):
+        time.sleep(0.2)
+        line.send(b"x")
+    line.send(b" " * middleware.LARGEST_BODY)
+    assert line.getresponse().status == 413
+    line.close()
+
+
+def test_answer_that_has_begun_is_not_cut(monkeypatch):
+    monkeypatch.setattr(middleware, "LONGEST_ANSWER", 0.25)
+
+    async def pieces():
+        yield b"begun"
+        await asyncio.sleep(0.5)
+        yield b" and ended"
+
+    async def app(scope, receive, send):
+        await StreamingResponse(pieces())(scope, receive, send)
+
+    with live(middleware.limit_time(app)) as url:
+        assert httpx.get(url, timeout=60).text == "begun and ended"
+
+
+# ---- whose pages may ask ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def named(tmp_path_factory):
+    """A service that is called by its names alone."""
+    with serving(tmp_path_factory.mktemp("named"), names={"127.0.0.1", "localhost", "::1"}) as served:
+        yield served
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:80", "localhost", "LocalHost:8000", "[::1]:80", "[::1]"])
+def test_service_answers_to_its_names(named, ran, host):
+    for headers in ({"Host": host}, {"Host": host, "Origin": f"http://{host}"}):
+        assert named.client.get("/health", headers=headers).status_code == 200
+        assert named.client.post("/jobs", json=AAPL, headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *(b"example.com", b"127.0.0.1.example.com", b"localhost.example.com:80", b"127.0.0.2", b"0.0.0.0", b"[::2]:80"),
+        *(b"", b"[", b"[::1", b"]", b"[x]", b"::1", b":80", b"@", b"a\xe9", b"\xff" * 9, b"x" * 1_000),
+    ],
+    ids=lambda host: ascii(host)[:20],
+)
+def test_service_does_not_answer_to_another_name(named, ran, host):
+    """A page of elsewhere may give its own name the address of this machine."""
+    said = "the service is not called '.*'"
+    for method, path in [("GET", "/health"), ("GET", "/jobs"), ("POST", "/jobs"), ("POST", "/jobs/x/cancel")]:
+        asked = {"json": AAPL} if path == "/jobs" and method == "POST" else {}
+        assert_refused(named.client.request(method, path, headers={"Host": host}, **asked), 403, said)
+    assert ran == []
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["https://example.com", "http://127.0.0.1:1", "http://127.0.0.1", "null", "", "127.0.0.1", "://", "[", "\xe9"],
+)
+def test_page_of_elsewhere_may_not_ask(named, ran, origin):
+    for path in ("/jobs", "/jobs/x/cancel"):
+        answer = named.client.post(path, json=AAPL, headers={"Origin": origin.encode()})
+        assert_refused(answer, 403, "a page of '.*' may not ask the service")
+    assert ran == []
+
+
+def test_service_without_names_is_called_by_any(shared):
+    headers = {"Host": "example.com", "Origin": "https://elsewhere.example.com"}
+    assert shared.client.get("/health", headers=headers).status_code == 200
 
 
 # ---- what is refused -------------------------------------------------------------------------------------------------
 
-OBJECT = exactly(f"the body must be a JSON object, such as {json.dumps(api.EXAMPLE)}")
+OBJECT = exactly(f"the body must be a JSON object, such as {json.dumps(EXAMPLE)}")
 NO_JSON = "the body cannot be read as JSON"
 DEEP = b'{"symbol":"AAPL","params":' + b"[" * 900 + b"]" * 900 + b"}"
 BAD_BODIES = {
@@ -376,6 +601,7 @@ def test_body_that_is_no_request_is_refused(shared, ran, body, code, said):
 WRONG = {
     "no symbol": ({}, "symbol: Field required, got {}"),
     "unknown field": ({**AAPL, "fee": 0.1}, "a request has no field 'fee'; did you mean 'fees'[?] known: .*"),
+    "nearly report": ({**AAPL, "repot": True}, "a request has no field 'repot'; did you mean 'report'[?] known: .*"),
     "unknown strategy": (
         {**AAPL, "strategy": "ma_cross"},
         "unknown strategy 'ma_cross'; did you mean 'ma_crossover'[?] known: .*",
@@ -556,7 +782,7 @@ def test_hundred_megabytes_are_refused_and_not_kept(shared, ran, declared):
 
 def test_body_of_the_largest_size_is_read(shared, ran):
     body = json.dumps(AAPL).encode()
-    padded = body + b" " * (api.LARGEST_BODY - len(body))
+    padded = body + b" " * (middleware.LARGEST_BODY - len(body))
     assert shared.client.post("/jobs", content=padded, headers=JSON).status_code == 200
     assert shared.client.post("/jobs", content=padded + b" ", headers=JSON).status_code == 413
     assert shared.client.post("/jobs", content=iter([padded, b" "]), headers=JSON).status_code == 413
@@ -594,7 +820,7 @@ def test_what_is_no_http_is_refused_and_others_are_served(shared, sent):
 def test_error_that_nobody_expected_tells_the_client_nothing_and_the_log_all(service, monkeypatch, caplog):
     monkeypatch.setattr("backgrid.jobs.running.run_request", lambda *_, **__: 1 / 0)
     answer = service.client.post("/jobs", json=AAPL)
-    assert_refused(answer, 500, r"internal error; the log of the service says more of job manual-\S+")
+    assert_refused(answer, 500, r"internal error; the log of the process that ran it says more of job manual-\S+")
     (failed,) = service.client.get("/jobs").json()["jobs"]
     assert (failed["status"], failed["error"]) == ("failed", answer.json()["detail"])
     assert "ZeroDivisionError" in caplog.text and failed["job_id"] in caplog.text
@@ -610,14 +836,57 @@ def test_error_outside_of_a_job_is_one_sentence_too(tmp_path, monkeypatch, caplo
     assert line.startswith("GET /api/v1/health 500 ")
 
 
-def test_database_that_does_not_answer_is_said(service, monkeypatch):
+@pytest.mark.parametrize(
+    "error",
+    [
+        sa.exc.OperationalError("SELECT 1", {}, Exception("server closed\nthe connection of ann:secret")),
+        sa.exc.InterfaceError("SELECT 1", {}, Exception("the cursor is closed")),
+        sa.exc.TimeoutError("QueuePool limit reached"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_database_that_does_not_answer_is_said(shared, monkeypatch, error):
     def ping(engine):
-        raise sa.exc.OperationalError("SELECT 1", {}, Exception("server closed\nthe connection of ann:secret"))
+        raise error
 
     monkeypatch.setattr(store, "ping", ping)
-    answer = service.client.get("/health")
+    answer = shared.client.get("/health")
     assert_refused(answer, 503, "the database does not answer; try again")
     assert answer.headers["retry-after"] == "5"
+
+
+@pytest.fixture
+def unwritten(service, ran, monkeypatch):
+    """The name of a job whose result the database did not take, since it was away."""
+
+    def write_outcome(*_):
+        raise sa.exc.OperationalError("UPDATE", {}, Exception("gone"))
+
+    with monkeypatch.context() as broken:
+        broken.setattr(running, "PATIENCE", 0.0)
+        broken.setattr(api, "write_outcome", write_outcome)
+        assert_refused(enter(service), 503, "the database does not answer; try again")
+    (job,) = service.client.get("/jobs").json()["jobs"]
+    assert (job["status"], len(ran)) == ("running", 1)
+    return job["job_id"]
+
+
+def test_job_whose_result_could_not_be_written_is_run_again(service, ran, unwritten):
+    again = enter(service)
+    assert (again.status_code, again.json()["job_id"], again.json()["status"]) == (200, unwritten, "completed")
+    assert len(ran) == 2
+
+
+def test_job_whose_result_can_never_be_written_is_given_up_and_no_fault_of_its_client(service, monkeypatch, unwritten):
+    monkeypatch.setattr(store, "MOST_ATTEMPTS", 1)
+    assert_refused(enter(service), 500, exactly(store.WORN_OUT))
+    assert enter(service).json()["job_id"] != unwritten
+
+
+def test_job_whose_result_could_not_be_written_can_be_cancelled(service, ran, unwritten):
+    answer = service.client.post(f"/jobs/{unwritten}/cancel")
+    assert (answer.status_code, answer.json()["status"]) == (200, "cancelled")
+    assert enter(service).json()["job_id"] != unwritten and len(ran) == 2
 
 
 def test_every_request_is_one_line_in_the_log(tmp_path, caplog):
@@ -642,8 +911,16 @@ def test_every_request_is_one_line_in_the_log(tmp_path, caplog):
 
 # ---- the document ----------------------------------------------------------------------------------------------------
 
+ISSUER = Issuer("HS256", b"a secret of this test, long enough")
+TOKEN = {"Authorization": f"Bearer {jwt.encode({'sub': 'ann', 'exp': 2**40}, ISSUER.key, ISSUER.algorithm)}"}
 DOCUMENT = api.create_app(None).openapi()
-schema = schemathesis.openapi.from_dict(DOCUMENT, config=schemathesis.Config(seed=20261130))
+
+
+def schema_of(document):
+    return schemathesis.openapi.from_dict(document, config=schemathesis.Config(seed=20261130))
+
+
+schema, guarded = schema_of(DOCUMENT), schema_of(api.create_app(None, issuer=ISSUER).openapi())
 
 
 def test_document_lists_every_door_with_its_problems():
@@ -653,13 +930,13 @@ def test_document_lists_every_door_with_its_problems():
         for method, how in at.items()
     }
     assert doors == {
-        "get /api/v1/health": ["200", "500", "503"],
-        "post /api/v1/jobs": ["200", "202", "400", "401", "413", "415", "422", "429", "500", "503"],
-        "get /api/v1/jobs": ["200", "401", "404", "422", "500", "503"],
-        "get /api/v1/jobs/{job_id}": ["200", "401", "404", "422", "500", "503"],
-        "get /api/v1/jobs/{job_id}/status": ["200", "401", "404", "422", "500", "503"],
-        "get /api/v1/jobs/{job_id}/report": ["200", "401", "404", "422", "500", "503"],
-        "post /api/v1/jobs/{job_id}/cancel": ["200", "401", "404", "409", "422", "500", "503"],
+        "get /api/v1/health": ["200", "403", "500", "503"],
+        "post /api/v1/jobs": ["200", "202", "400", "401", "403", "413", "415", "422", "429", "500", "503"],
+        "get /api/v1/jobs": ["200", "401", "403", "404", "422", "500", "503"],
+        "get /api/v1/jobs/{job_id}": ["200", "401", "403", "404", "422", "500", "503"],
+        "get /api/v1/jobs/{job_id}/status": ["200", "401", "403", "404", "422", "500", "503"],
+        "get /api/v1/jobs/{job_id}/report": ["200", "401", "403", "404", "422", "500", "503"],
+        "post /api/v1/jobs/{job_id}/cancel": ["200", "401", "403", "404", "409", "422", "500", "503"],
     }
     problems = DOCUMENT["paths"]["/api/v1/jobs"]["post"]["responses"]
     assert {code: list(how["headers"]) for code, how in problems.items() if "headers" in how} == {
@@ -687,15 +964,37 @@ def test_document_is_served_and_no_page_that_loads_scripts(shared):
 
 
 @pytest.fixture(scope="module")
-def quick(shared):
-    """The shared service, whose jobs end at once."""
+def quick(tmp_path_factory):
+    """Three services whose jobs end at once: one that runs them itself, one with workers, one with tokens."""
+    folders = [tmp_path_factory.mktemp(name) for name in ("alone", "workers", "tokens")]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(api, "run_job", lambda job: Outcome(respond(job), b"<p>" if job.report else None))
-        yield shared
+        with (
+            serving(folders[0]) as alone,
+            queueing(folders[1]) as workers,
+            serving(folders[2], issuer=ISSUER) as tokens,
+        ):
+            yield SimpleNamespace(alone=alone.url, workers=workers.url, tokens=tokens.url)
+
+
+def keep_to_the_document(case, url, **how):
+    """Rules between fields cannot be said in it (fast below slow, parameters by strategy): those may be refused."""
+    case.call_and_validate(base_url=url, excluded_checks=[positive_data_acceptance], **how)
 
 
 @schema.parametrize()
 @settings(max_examples=40)
 def test_service_keeps_to_its_document(case, quick):
-    """Rules between fields cannot be said in it (fast below slow, parameters by strategy): those may be refused."""
-    case.call_and_validate(base_url=quick.url, excluded_checks=[positive_data_acceptance])
+    keep_to_the_document(case, quick.alone)
+
+
+@schema.parametrize()
+@settings(max_examples=15)
+def test_service_with_workers_keeps_to_its_document(case, quick):
+    keep_to_the_document(case, quick.workers)
+
+
+@guarded.parametrize()
+@settings(max_examples=15)
+def test_service_with_tokens_keeps_to_its_document(case, quick):
+    keep_to_the_document(case, quick.tokens, headers=TOKEN)

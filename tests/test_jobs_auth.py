@@ -4,6 +4,7 @@ import base64
 import datetime as dt
 import hmac
 import json
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,7 +19,7 @@ from live import live
 
 from backgrid.errors import ParameterError
 from backgrid.jobs import api, auth, store
-from backgrid.jobs.auth import Issuer, UnauthorizedError, check_host, find_issuer, identify, read_limit
+from backgrid.jobs.auth import Issuer, UnauthorizedError, check_host, find_issuer, identify, own_names, read_limit
 from backgrid.jobs.running import Outcome
 from backgrid.models import BacktestResponse
 
@@ -188,6 +189,20 @@ def test_name_of_any_script_is_taken(sub):
     assert who(token(sub=sub)) == sub
 
 
+MEANT = HS._replace(audience="backgrid")
+
+
+@pytest.mark.parametrize("aud", ["backgrid", ["backgrid"], ["another", "backgrid"]], ids=str)
+def test_token_that_is_meant_for_the_service_is_taken(aud):
+    assert who(token(aud=aud), MEANT) == "ann"
+
+
+@pytest.mark.parametrize("aud", [None, "", "another", "Backgrid", "backgrid ", [], ["another"], [5], {}, 5], ids=repr)
+def test_token_that_is_meant_for_another_service_is_refused(aud):
+    with pytest.raises(UnauthorizedError, match="^the token is not valid: "):
+        who(forge({"alg": "HS256"}, claim(aud=aud)), MEANT)
+
+
 @pytest.mark.parametrize("claim_name", ["exp", "nbf", "iat"])
 def test_clocks_may_differ_by_less_than_a_minute(claim_name):
     sign = -1 if claim_name == "exp" else 1
@@ -229,6 +244,17 @@ def test_without_settings_no_token_is_asked_for(monkeypatch):
     monkeypatch.delenv("BACKGRID_JWT_SECRET", raising=False)
     monkeypatch.delenv("BACKGRID_JWT_PUBLIC_KEY", raising=False)
     assert find_issuer() is None
+
+
+@pytest.mark.parametrize(("audience", "read"), [("", None), ("backgrid", "backgrid"), ("a, b", "a, b")])
+def test_audience_is_read(monkeypatch, tmp_path, pair, audience, read):
+    monkeypatch.setenv("BACKGRID_JWT_AUDIENCE", audience)
+    monkeypatch.setenv("BACKGRID_JWT_SECRET", SECRET.decode())
+    assert find_issuer() == Issuer("HS256", SECRET, read)
+    (tmp_path / "key.pem").write_bytes(pair[1])
+    monkeypatch.setenv("BACKGRID_JWT_SECRET", "")
+    monkeypatch.setenv("BACKGRID_JWT_PUBLIC_KEY", str(tmp_path / "key.pem"))
+    assert find_issuer() == Issuer("RS256", pair[1], read)
 
 
 @pytest.mark.parametrize(("secret", "size"), [("x" * 31, 31), ("é" * 15, 30), ("x", 1)])
@@ -277,6 +303,7 @@ def test_file_without_a_good_public_key_is_refused(monkeypatch, tmp_path, pair):
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.5.5.5", "::1", "localhost"])
 def test_own_machine_needs_no_tokens(host):
     check_host(host, None)
+    assert own_names(host) == {"localhost", "127.0.0.1", "::1", host}
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "", "0", "example.com", "127.0.0.1.example.com"])
@@ -320,6 +347,62 @@ def quick(monkeypatch):
         return Outcome(BacktestResponse(status="completed", **known), b"<p>" if job.report else None)
 
     monkeypatch.setattr(api, "run_job", run_job)
+
+
+@pytest.fixture(params=["HS256", "RS256"])
+def keys(request, pair):
+    """The key that signs, and that of another; and the issuer whom a service trusts."""
+    if request.param == "HS256":
+        return SECRET, b"another secret that is long enough", HS
+    return pair[0], make_key()[0], Issuer("RS256", pair[1])
+
+
+def distrusted(key, other, issuer):
+    """Tokens that no service may take, by what is wrong with them."""
+    alg = issuer.algorithm
+    head, body, signature = token(key, alg).split(".")
+    first = "B" if signature[0] == "A" else "A"  # the last digit may hold bits that do not count
+    return {
+        "unsigned": jwt.encode(claim(), None, "none"),
+        "NoNe": f"{coded({'alg': 'NoNe', 'typ': 'JWT'})}.{coded(claim())}.",
+        "unsigned, but says otherwise": f"{head}.{body}.",
+        "another key": token(other, alg),
+        "edited payload": f"{head}.{coded(claim(sub='bob'))}.{signature}",
+        "edited signature": f"{head}.{body}.{first}{signature[1:]}",
+        "expired": token(key, alg, exp=time.time() - 60),
+        "not yet valid": token(key, alg, nbf=time.time() + 60),
+        "never expires": token(key, alg, exp=None),
+        "for another service": token(key, alg, aud="another"),
+        "of nobody": token(key, alg, sub=None),
+    }
+
+
+def test_service_lets_nobody_in_with_a_token_that_is_not_to_be_trusted(engine, quick, keys):
+    key, other, issuer = keys
+    wrong = distrusted(key, other, issuer)
+    if issuer.algorithm == "RS256":
+        wrong["signed with the public key"] = forge({"alg": "HS256", "typ": "JWT"}, claim(), issuer.key)
+    with live(api.create_app(engine, issuer=issuer)) as url, httpx.Client(base_url=f"{url}/api/v1") as client:
+
+        def enter(text):
+            return client.post("/jobs", json=AAPL, headers={"Authorization": f"Bearer {text}"})
+
+        for what, text in wrong.items():
+            answer = enter(text)
+            assert (answer.status_code, answer.headers.get("www-authenticate")) == (401, "Bearer"), what
+            assert list(answer.json()) == ["detail"]
+            assert re.fullmatch(r"the token is not valid: [^\n]{5,100}", answer.json()["detail"]), what
+            assert text not in answer.text
+        good = enter(token(key, issuer.algorithm))
+        assert good.status_code == 200
+        assert store.find_job(engine, good.json()["job_id"]).number == 1  # nothing was entered before
+
+
+def test_service_takes_tokens_that_are_meant_for_it(engine, quick):
+    with live(api.create_app(engine, issuer=MEANT)) as url, httpx.Client(base_url=f"{url}/api/v1") as client:
+        for aud, code in (("backgrid", 200), ("another", 401), (None, 401)):
+            headers = {"Authorization": f"Bearer {token(aud=aud)}"}
+            assert client.get("/jobs", headers=headers).status_code == code
 
 
 @pytest.fixture

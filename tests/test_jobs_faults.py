@@ -1,10 +1,8 @@
 """The service when a worker, the broker or the database stops: no job is lost, and none is done twice."""
 
 import contextlib
-import datetime as dt
 import os
 import signal
-import time
 
 import pytest
 import redis
@@ -13,12 +11,11 @@ from servers import is_alive, list_processes, number_of, run_site, run_worker, u
 from tricky_worker import HANGS
 
 from backgrid.jobs import store
-from backgrid.jobs.queue import count_messages, list_messages, publish
+from backgrid.jobs.queue import list_messages, publish
 from backgrid.jobs.worker import sweep
 from backgrid.models import BacktestRequest
 
 AAPL = {"symbol": "AAPL", "strategy": "ma_crossover", "start": "2023-01-01", "source": "sample"}
-ANSWER = 5.0  # within which the service says that something is wrong [seconds]
 
 
 @pytest.fixture(scope="module")
@@ -30,34 +27,16 @@ def whole_site(tmp_path_factory):
 
 @pytest.fixture
 def site(whole_site):
-    """The service, with nothing left to do: a worker that ended with its test may not have acknowledged everything."""
-    store.fail_interrupted(whole_site.engine)
-    with contextlib.closing(redis.Redis.from_url(whole_site.broker.url)) as client:
-        client.flushdb()
+    """The service, with nothing left to do."""
+    whole_site.clear()
     return whole_site
-
-
-@contextlib.contextmanager
-def within(seconds):
-    """What is done here takes no longer."""
-    started = time.monotonic()
-    yield
-    assert time.monotonic() - started < seconds
-
-
-def submit_hanging(site, count):
-    """So many jobs that run and wait to be let go, and twenty in the queue behind them."""
-    hanging = [site.service.submit({**AAPL, "cash": HANGS}) for _ in range(count)]
-    for job in hanging:
-        site.started(job)
-    return hanging, [site.service.submit(AAPL) for _ in range(20)]
 
 
 def test_jobs_of_a_killed_worker_are_done_by_another(site):
     """After the visibility timeout: the limit of a job and twice ten seconds."""
     brief, before = {**site.settings, "BACKGRID_JOB_SECONDS": "4"}, site.count_results()[0]
     with run_worker(brief, site.folder) as worker:
-        hanging, others = submit_hanging(site, 2)
+        hanging, others = site.submit_hanging(AAPL, 2)
         os.killpg(worker.pid, signal.SIGKILL)
     with run_worker(brief, site.folder):
         for job in hanging:
@@ -68,34 +47,11 @@ def test_jobs_of_a_killed_worker_are_done_by_another(site):
     assert site.count_results()[0] == before + 22
 
 
-def test_a_broker_that_forgets_everything_loses_no_job(site):
+def test_a_connection_that_is_cut_runs_no_job_twice(site):
+    """A message that is given back then does not start a job that runs on."""
     before = site.count_results()[0]
     with run_worker(site.settings, site.folder) as worker:
-        hanging, others = submit_hanging(site, 2)
-        site.broker.stop(signal.SIGKILL)
-        with within(ANSWER):
-            refused = site.service.post(AAPL, "while it is down")
-        assert refused.status_code == 503 and refused.headers["Retry-After"] == "5"
-        assert refused.json() == {"detail": "the broker does not answer; try again"}
-        assert site.service.standing(others[0]) == "queued"
-        site.broker.start()
-        assert count_messages(site.queue) == 0
-        for job in hanging:
-            site.let_go(job)
-        assert set(site.service.wait([*hanging, *others])) == {"completed"}
-        until(lambda: count_messages(site.queue) == 0, "every message was taken")
-        assert is_alive(worker.pid)
-    assert {site.attempts(job) for job in [*hanging, *others]} == {1}
-    assert site.count_results()[0] == before + 22
-    again = site.service.post(AAPL, "while it is down")  # it gave its key back, and is another job
-    assert again.status_code == 202
-    assert site.service.cancel(again.json()).status_code == 200
-
-
-def test_a_connection_that_is_cut_runs_no_job_twice(site):
-    """A message that is given back then must not start a job that runs on."""
-    with run_worker(site.settings, site.folder) as worker:
-        hanging, others = submit_hanging(site, 1)
+        hanging, others = site.submit_hanging(AAPL, 1)
         with contextlib.closing(redis.Redis.from_url(site.broker.url)) as client:
             for kind in ("normal", "pubsub"):
                 client.client_kill_filter(_type=kind, skipme=True)
@@ -104,42 +60,7 @@ def test_a_connection_that_is_cut_runs_no_job_twice(site):
         assert site.service.wait(hanging) == ["completed"]
         assert is_alive(worker.pid)
     assert {site.attempts(job) for job in [*hanging, *others]} == {1}
-    assert number_of(hanging[0]) in list_messages(site.queue)  # it comes again, and then there is nothing to do
-
-
-def test_a_broker_that_hangs_is_not_waited_for(site):
-    with run_worker(site.settings, site.folder):
-        hanging, others = submit_hanging(site, 2)
-        site.broker.pause()
-        with within(ANSWER):
-            assert site.service.post(AAPL, "while it hangs").status_code == 503
-        with within(ANSWER):
-            assert site.service.cancel(others[0]).status_code == 200
-        site.broker.resume()
-        for job in hanging:
-            site.let_go(job)
-        assert site.service.wait(hanging) == ["completed"] * 2
-        assert site.service.wait(others) == ["cancelled"] + ["completed"] * 19
-    assert {site.attempts(job) for job in hanging} == {1}
-
-
-def test_a_database_that_stops_loses_no_job(site):
-    before = site.count_results()[0]
-    with run_worker(site.settings, site.folder) as worker:
-        hanging, others = submit_hanging(site, 2)
-        site.database.stop()
-        for job in hanging:
-            site.let_go(job)
-        with within(ANSWER):
-            refused = site.service.client.get("/health")
-        assert (refused.status_code, refused.json()["detail"]) == (503, "the database does not answer; try again")
-        with within(ANSWER):
-            assert site.service.post(AAPL).status_code == 503
-        site.database.start()
-        assert set(site.service.wait([*hanging, *others], 30.0)) == {"completed"}
-        assert is_alive(worker.pid)
-    assert {site.attempts(job) for job in [*hanging, *others]} == {1}
-    assert site.count_results()[0] == before + 22
+    assert site.count_results()[0] == before + 21
 
 
 def test_a_job_that_runs_too_long_fails_with_its_limit(site):
@@ -168,13 +89,8 @@ def test_a_worker_told_to_stop_ends_what_it_runs_and_goes(site):
 
 
 def enter(site, *keys):
-    """Jobs that were entered an hour ago, of which the broker knows nothing."""
-    jobs = [store.submit(site.engine, BacktestRequest(**AAPL), owner="", key=key)[0] for key in keys]
-    long_ago = {"created_at": jobs[0].created_at - dt.timedelta(hours=1)}
-    with site.engine.begin() as connection:
-        numbers = store.jobs.c.number.in_([job.number for job in jobs])
-        connection.execute(sa.update(store.jobs).where(numbers).values(**long_ago))
-    return jobs
+    """Jobs of which the broker knows nothing."""
+    return [store.submit(site.engine, BacktestRequest(**AAPL), owner="", key=key)[0] for key in keys]
 
 
 def test_only_what_the_broker_does_not_know_is_sent_again(site):
@@ -193,11 +109,9 @@ def test_only_what_the_broker_does_not_know_is_sent_again(site):
 def test_a_job_whose_workers_vanish_with_its_message_is_queued_again_and_at_last_fails(site):
     (job,) = enter(site, "vanishing")
     for attempt in (1, 2, 3):
-        assert store.claim(site.engine, job.number).attempts == attempt
+        assert store.claim(site.engine, job.number, seconds=60.0).attempts == attempt
         assert sweep(site.engine, site.queue) == 0  # it may still be running
-        with site.engine.begin() as connection:
-            long_ago = {"started_at": job.created_at - dt.timedelta(hours=1)}
-            connection.execute(sa.update(store.jobs).where(store.jobs.c.number == job.number).values(**long_ago))
+        store.release(site.engine, job.number)
         assert sweep(site.engine, site.queue) == (attempt < 3)
         site.queue.control.purge()
     with site.engine.connect() as connection:

@@ -1,13 +1,14 @@
 """Prices that a process holds for its jobs: read once, and again as soon as they may be other."""
 
 import datetime as dt
+import os
 
 import pandas as pd
 import pytest
 
 from backgrid import cache
 from backgrid.data import SAMPLE
-from backgrid.jobs import running
+from backgrid.jobs import running, store
 from backgrid.models import build_request
 
 FIRST, LAST = dt.date(2023, 1, 3), dt.date(2023, 12, 29)
@@ -86,3 +87,26 @@ def test_what_a_job_is_given_is_a_copy():
         given = running.fetch_ohlcv("AAPL", FIRST, LAST, source="yahoo")
     given["Close"] = 0.0
     assert (held()[0]["Close"] > 0.0).all() and held()[0] is prices
+
+
+def test_a_result_that_the_database_will_not_have_fails_its_job(tmp_path, monkeypatch, caplog):
+    engine = store.open_store(f"sqlite:///{tmp_path / 'jobs.db'}")
+    request = build_request(symbol="AAPL", start=FIRST, end=LAST, source="sample")
+    job = store.claim(engine, store.submit(engine, request, owner="")[0].number, seconds=60.0)
+    outcome = running.run_job(job)
+    broken = outcome._replace(response=outcome.response.model_copy(update={"sharpe": "none"}))
+    assert running.write_outcome(engine, job, broken)
+    ended = store.find_job(engine, job.id)
+    assert (ended.status, ended.error) == ("failed", f"{running.INTERNAL} {job.id}")
+    assert "Traceback" in caplog.text
+    engine.dispose()
+
+
+def test_only_folders_that_no_job_can_be_using_are_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr(running.tempfile, "gettempdir", lambda: str(tmp_path))
+    for name, age in {"backgrid-job-old": 3, "backgrid-job-new": 1, "other-old": 3}.items():
+        (tmp_path / name).mkdir()
+        long_ago = running.time.time() - age * 86_400.0
+        os.utime(tmp_path / name, (long_ago, long_ago))
+    running.remove_leftovers()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["backgrid-job-new", "other-old"]

@@ -17,7 +17,9 @@ import jwt
 import pytest
 
 from backgrid import __version__
+from backgrid.jobs import store
 from backgrid.jobs.smoke import AAPL, SmokeError, smoke
+from backgrid.models import BacktestRequest
 from backgrid.report import run_report
 from backgrid.settings import SETTINGS
 
@@ -58,11 +60,9 @@ def serve(folder, *words, **settings):
         process.stderr.close()
 
 
-def ask(*words, **settings):
-    """`backgrid smoke`, finished."""
-    done = subprocess.run(
-        [*COMMAND, "smoke", *words], capture_output=True, text=True, timeout=120, env=environment(**settings)
-    )
+def run(*words, **settings):
+    """A command, finished: its code and what it said on either channel."""
+    done = subprocess.run([*COMMAND, *words], capture_output=True, text=True, timeout=120, env=environment(**settings))
     return done.returncode, done.stdout.splitlines(), done.stderr.splitlines()
 
 
@@ -83,11 +83,12 @@ def assert_five(lines):
 def test_service_passes_the_smoke_test_logs_each_request_and_keeps_its_jobs(tmp_path):
     """One process for all, since each takes seconds to start."""
     with serve(tmp_path) as (process, url, lines):
-        code, said, problems = ask(url)
+        code, said, problems = run("smoke", url)
         assert (code, problems) == (0, [])
         assert_five(said)
         assert_five([*smoke(url + "/")])  # again, as a job of its own
         client = httpx.Client(base_url=f"{url}/api/v1", timeout=60)
+        assert client.get("/health", headers={"Host": "example.com"}).status_code == 403  # a page of elsewhere asks
 
         # two reports at once, each of the bytes that run_report writes
         asked = [{**YEAR, "params": {"fast_window": fast}, "report": True} for fast in (10, 20)]
@@ -151,15 +152,30 @@ def test_job_of_a_service_that_was_killed_has_failed_and_can_be_entered_again(tm
     assert "interrupted" in "".join(lines)
 
 
+def test_second_service_of_a_database_does_not_start_and_leaves_the_jobs_alone(tmp_path):
+    database = f"sqlite:///{tmp_path / 'jobs.db'}"
+    with serve(tmp_path) as (_, url, _):
+        engine = store.open_store(database)
+        job, _ = store.submit(engine, BacktestRequest(**YEAR), owner="", here=True)  # as the first does for a client
+        assert run("serve", "--port", "0", BACKGRID_DATABASE_URL=database) == (
+            1,
+            [],
+            ["backgrid: another service has this database; for more than one, set BACKGRID_BROKER_URL"],
+        )
+        assert store.find_job(engine, job.id) == job
+        engine.dispose()
+        assert httpx.get(f"{url}/api/v1/jobs/{job.id}/status", timeout=60).json()["status"] == "running"
+
+
 def test_service_with_a_secret_asks_for_tokens_and_counts_jobs(tmp_path):
     secret = "a secret of this test, long enough"
     token = jwt.encode({"sub": "ann", "exp": 2**40}, secret, "HS256")
     with serve(tmp_path, "--host", "0.0.0.0", BACKGRID_JWT_SECRET=secret, BACKGRID_RATE_LIMIT="3") as (_, url, lines):
         url = url.replace("0.0.0.0", "127.0.0.1")
-        code, said, problems = ask(url, BACKGRID_TOKEN=token)
+        code, said, problems = run("smoke", url, BACKGRID_TOKEN=token)
         assert (code, problems) == (0, [])
         assert_five(said)
-        code, said, problems = ask(url)
+        code, said, problems = run("smoke", url)
         assert (code, len(said)) == (1, 1)
         assert problems == [
             'backgrid: submission: unexpected answer 401, {"detail": "a token is needed: Authorization: Bearer TOKEN"}'
@@ -168,6 +184,7 @@ def test_service_with_a_secret_asks_for_tokens_and_counts_jobs(tmp_path):
         codes = [client.post("/jobs", json={**YEAR, "fees": fees}).status_code for fees in (0.1, 0.2, 0.3)]
         client.close()
         assert codes == [200, 200, 429]
+        assert httpx.get(f"{url}/api/v1/health", headers={"Host": "example.com"}, timeout=60).status_code == 200
     assert secret not in "".join(lines) and token not in "".join(lines)
 
 
@@ -177,20 +194,18 @@ def test_service_with_a_secret_asks_for_tokens_and_counts_jobs(tmp_path):
         (["--host", "0.0.0.0"], {}, "to listen on '0.0.0.0', set BACKGRID_JWT_SECRET or BACKGRID_JWT_PUBLIC_KEY; .*"),
         ([], {"BACKGRID_JWT_SECRET": "short"}, "BACKGRID_JWT_SECRET must have 32 bytes or more, got 5"),
         ([], {"BACKGRID_DATABASE_URL": "mysql://x/y"}, "BACKGRID_DATABASE_URL must be sqlite or postgresql, got mysql"),
+        (
+            [],
+            {"BACKGRID_BROKER_URL": "redis://127.0.0.1:1/0"},
+            "with BACKGRID_BROKER_URL, BACKGRID_DATABASE_URL must be a PostgreSQL",
+        ),
     ],
-    ids=["host", "secret", "database"],
+    ids=["host", "secret", "database", "shared"],
 )
 def test_service_that_must_not_start_says_why(tmp_path, words, settings, said):
     usual = {"BACKGRID_DATABASE_URL": f"sqlite:///{tmp_path / 'jobs.db'}"}
-    done = subprocess.run(
-        [*COMMAND, "serve", "--port", "0", *words],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env=environment(**usual | settings),
-    )
-    assert (done.returncode, done.stdout) == (2, "")
-    (line,) = done.stderr.splitlines()
+    code, told, (line,) = run("serve", "--port", "0", *words, **usual | settings)
+    assert (code, told) == (2, [])
     assert re.fullmatch(f"backgrid: {said}", line), line
 
 
@@ -202,16 +217,20 @@ DONE = (200, {"job_id": "manual-1", "status": "completed", "sharpe": None, "equi
 
 
 @contextlib.contextmanager
-def pretending(answers):
-    """A service that gives these answers, one after the other, and then the last again."""
+def pretending(answers, asked=None):
+    """A service that gives these answers, one after the other, and then the last again; notes what it was asked."""
     left = [*answers]
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
+            if asked is not None:
+                asked.append(self.requestline)
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            code, body = left.pop(0) if len(left) > 1 else left[0]
+            code, body, *elsewhere = left.pop(0) if len(left) > 1 else left[0]
             sent = body if isinstance(body, bytes) else json.dumps(body).encode()
             self.send_response(code)
+            for place in elsewhere:
+                self.send_header("Location", place)
             self.send_header("Content-Length", str(len(sent)))
             self.end_headers()
             self.wfile.write(sent)
@@ -278,3 +297,22 @@ def test_first_wrong_answer_is_told(answers, said):
 def test_service_that_is_not_there_is_told(url):
     with pytest.raises(SmokeError, match="does not answer|must begin with http"):
         [*smoke(url)]
+
+
+@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+def test_redirect_is_a_wrong_answer_and_the_token_stays_here(code):
+    asked = []
+    with pretending([HEALTHY], asked) as elsewhere:
+        for before, what in (([], "health"), ([HEALTHY], "submission"), ([HEALTHY, QUEUED], "retrieval")):
+            with pretending([*before, (code, {}, elsewhere)]) as url, pytest.raises(SmokeError) as wrong:
+                [*smoke(url, "the token")]
+            assert str(wrong.value) == f"{what}: unexpected answer {code}, {{}}"
+    assert asked == []
+
+
+def test_proxy_of_the_environment_is_not_asked():
+    """It would learn the token."""
+    asked = []
+    with pretending([HEALTHY], asked) as proxy, pretending([HEALTHY, (500, {})]) as url:
+        code, said, _ = run("smoke", url, http_proxy=proxy, HTTP_PROXY=proxy, no_proxy="", NO_PROXY="")
+    assert (code, said, asked) == (1, ["health: ok, version 1"], [])

@@ -4,19 +4,21 @@ import datetime as dt
 import hashlib
 import os
 import re
-import sqlite3
 import subprocess
 import sys
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import psycopg
 import pytest
 import sqlalchemy as sa
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
+from servers import run_postgres
 
 from backgrid.errors import BackgridError, ParameterError
 from backgrid.jobs import store
@@ -24,6 +26,7 @@ from backgrid.models import BacktestRequest, BacktestResponse, JobStatus
 
 AAPL = BacktestRequest(symbol="AAPL", source="sample", start="2023-01-01", end="2023-12-31", fees=0.1)
 OLD = BacktestRequest(symbol="AMZN", strategy="rsi_reversion", params={"window": 5}, source="sample")
+OF_A_JOB = (store.results, store.equity_curves, store.reports)
 MIDNIGHT = dt.datetime(2026, 11, 30, tzinfo=dt.UTC)
 
 
@@ -32,8 +35,31 @@ def url(tmp_path):
     return f"sqlite:///{tmp_path / 'jobs.db'}"
 
 
+@pytest.fixture(scope="module")
+def postgres():
+    with run_postgres() as server:
+        yield server
+
+
 @pytest.fixture
-def engine(url):
+def postgres_url(postgres):
+    """A database of its own, gone when the test ends."""
+    base, name = postgres.url.rpartition("/")[0], f"test_{uuid.uuid4().hex}"
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+        yield f"{base}/{name}"
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def engine(request):
+    engine = store.open_store(request.getfixturevalue("url" if request.param == "sqlite" else "postgres_url"))
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def sqlite(url):
     engine = store.open_store(url)
     yield engine
     engine.dispose()
@@ -68,8 +94,12 @@ def respond(job, **values):
     return BacktestResponse(**known, **(usual | values))
 
 
+def claim(engine, job, seconds=60.0):
+    return store.claim(engine, job.number, seconds=seconds)
+
+
 def complete(engine, job, html=None):
-    claimed = store.claim(engine, job.number)
+    claimed = claim(engine, job)
     assert store.finish(engine, claimed, respond(claimed), html)
     return store.find_job(engine, job.id)
 
@@ -132,16 +162,15 @@ def test_fifty_equal_requests_at_once_are_one_job(engine):
     assert count(engine, store.jobs) == 1
 
 
-@pytest.mark.parametrize("how", ["failed", "cancelled", "withdrawn", "interrupted"])
+@pytest.mark.parametrize("how", ["failed", "cancelled", "interrupted"])
 def test_job_that_came_to_nothing_gives_its_key_back(engine, how):
     job = enter(engine)
     if how == "failed":
-        assert store.fail(engine, store.claim(engine, job.number), "no prices")
+        assert store.fail(engine, claim(engine, job), "no prices")
     elif how == "cancelled":
         assert store.cancel(engine, job)
-    elif how == "withdrawn":
-        store.withdraw(engine, job, "no broker")
     else:
+        claim(engine, job, None)
         assert store.fail_interrupted(engine) == 1
     again, is_new = store.submit(engine, AAPL, owner="ann")
     assert is_new and again.number == 2
@@ -205,8 +234,9 @@ def test_nth_newest_entry_of_an_owner_is_found(engine, clock):
     assert moments == [MIDNIGHT + dt.timedelta(seconds=seconds) for seconds in (30, 20, 10)] + [None]
 
 
-def test_questions_of_one_owner_are_answered_by_an_index(engine):
+def test_questions_of_one_owner_are_answered_by_an_index(sqlite):
     """However many jobs there are: nothing reads the whole table."""
+    engine = sqlite
     asked = []
     sa.event.listen(engine, "before_cursor_execute", lambda *event: asked.append(event[2:4]))
     job = enter(engine)
@@ -214,9 +244,10 @@ def test_questions_of_one_owner_are_answered_by_an_index(engine):
     store.find_job(engine, job.id, "ann")
     store.entered_at(engine, "ann", 5)
     store.list_jobs(engine, owner="ann", filters={}, before=9, limit=5)
-    store.claim(engine, store.find_job(engine, job.id).number)
-    store.requeue_lost(engine, MIDNIGHT)
-    store.count_open(engine, MIDNIGHT)
+    claim(engine, store.find_job(engine, job.id))
+    store.release(engine, job.number)
+    store.requeue_overdue(engine)
+    store.fail_interrupted(engine)
     store.list_queued(engine)
     with engine.connect() as connection:
         plans = [
@@ -235,64 +266,81 @@ def test_questions_of_one_owner_are_answered_by_an_index(engine):
 def test_job_is_claimed_by_one_of_many(engine):
     job = enter(engine)
     with ThreadPoolExecutor(20) as threads:
-        taken = [found for found in threads.map(lambda _: store.claim(engine, job.number), range(20)) if found]
+        taken = [found for found in threads.map(lambda _: claim(engine, job), range(20)) if found]
     assert [(found.number, found.status, found.attempts) for found in taken] == [(1, JobStatus.RUNNING, 1)]
     assert taken[0].started_at >= taken[0].created_at
 
 
-def test_running_job_is_claimed_again_only_where_its_worker_is_dead(engine):
+def test_job_of_a_worker_is_anothers_after_its_deadline_or_when_it_is_released(engine, clock):
     job = enter(engine)
-    assert store.claim(engine, job.number).attempts == 1
-    assert store.claim(engine, job.number) is None
-    assert store.claim(engine, job.number, again=True).attempts == 2
+    assert claim(engine, job, 60.0).attempts == 1
+    clock.now += dt.timedelta(seconds=60)
+    assert claim(engine, job) is claim(engine, job, None) is None
+    clock.now += dt.timedelta(seconds=1)
+    assert claim(engine, job).attempts == 2
+    assert claim(engine, job) is None
+    store.release(engine, job.number)
+    assert claim(engine, job).attempts == 3
 
 
-def test_job_that_ends_its_workers_is_failed_after_three_attempts(engine):
+def test_job_that_a_service_runs_itself_is_no_workers_and_its_own_again(engine, clock):
+    job, _ = store.submit(engine, AAPL, owner="ann", here=True)
+    assert (job.status, job.attempts) == (JobStatus.RUNNING, 0)
+    clock.now += dt.timedelta(days=400)
+    store.release(engine, job.number)
+    store.requeue_overdue(engine)
+    assert claim(engine, job) is None and store.list_queued(engine) == []
+    assert [claim(engine, job, None).attempts for _ in range(3)] == [1, 2, 3]
+
+
+def test_job_that_is_never_ended_fails_after_three_attempts(engine):
     job = enter(engine)
-    assert [store.claim(engine, job.number, again=True).attempts for _ in range(3)] == [1, 2, 3]
-    assert store.claim(engine, job.number, again=True) is None
+    assert [claim(engine, job, -1.0).attempts for _ in range(3)] == [1, 2, 3]
+    assert claim(engine, job) is None
     ended = store.find_job(engine, job.id)
-    assert (ended.status, ended.error) == (JobStatus.FAILED, "its worker died 3 times while running it")
+    assert (ended.status, ended.error) == (JobStatus.FAILED, store.WORN_OUT)
 
 
 @pytest.mark.parametrize("end", ["completed", "failed", "cancelled"])
 def test_job_that_has_ended_stays_as_it_is(engine, end):
     job = enter(engine)
-    claimed = store.claim(engine, job.number)
+    claimed = claim(engine, job, -1.0)
     if end == "cancelled":
         store.cancel(engine, job)
     else:
         assert store.finish(engine, claimed, respond(job)) if end == "completed" else store.fail(engine, claimed, "x")
     ended = store.find_job(engine, job.id)
-    assert store.claim(engine, job.number) is store.claim(engine, job.number, again=True) is None
+    assert claim(engine, job) is claim(engine, job, None) is None
     assert not store.finish(engine, claimed, respond(job))
     assert not store.fail(engine, claimed, "other")
     assert not store.cancel(engine, job)
-    store.withdraw(engine, job, "other")
-    store.requeue_lost(engine, dt.datetime.now(dt.UTC))
+    store.release(engine, job.number)
+    store.requeue_overdue(engine)
     assert store.fail_interrupted(engine) == 0
     assert store.find_job(engine, job.id) == ended
     assert count(engine, store.results) == count(engine, store.equity_curves) == (end == "completed")
 
 
 def test_job_that_is_queued_again_while_it_is_asked_for_is_not_called_worn_out(engine):
-    number = enter(engine).number
-    store.claim(engine, number)
+    job = enter(engine)
+    claim(engine, job)
     queued = []
 
     def queue_again(_connection, _cursor, statement, *_):
-        if statement.startswith("UPDATE jobs SET status=?, attempts") and not queued:
-            queued.append(store.requeue_lost(engine, store.utc_now() + dt.timedelta(hours=1)))
+        if statement.startswith("UPDATE jobs SET status=") and "attempts=" in statement and not queued:
+            queued.append(True)
+            store.release(engine, job.number)
+            store.requeue_overdue(engine)
 
     sa.event.listen(engine, "after_cursor_execute", queue_again)
-    assert store.claim(engine, number) is None and queued
-    assert store.claim(engine, number).attempts == 2
+    assert claim(engine, job) is None and queued
+    assert claim(engine, job).attempts == 2
 
 
 def test_attempt_that_was_given_up_writes_nothing(engine):
     job = enter(engine)
-    first = store.claim(engine, job.number)
-    second = store.claim(engine, job.number, again=True)
+    first = claim(engine, job, -1.0)
+    second = claim(engine, job)
     assert not store.finish(engine, first, respond(job, sharpe=1.0))
     assert not store.fail(engine, first, "late")
     assert store.finish(engine, second, respond(job, sharpe=2.0))
@@ -313,18 +361,15 @@ def test_result_comes_back_bit_by_bit(engine):
 def test_report_is_kept_with_its_hash(engine):
     page = "<p>−1 %</p>".encode()
     done = complete(engine, enter(engine, report=True), page)
-    assert store.read_report(engine, done) == page
-    with engine.connect() as connection:
-        kept = connection.execute(sa.select(store.reports.c.sha256)).scalar_one()
-    assert kept == hashlib.sha256(page).hexdigest()
+    assert store.read_report(engine, done) == (page, hashlib.sha256(page).hexdigest())
 
 
 def test_outcome_is_written_whole_or_not_at_all(engine):
     """The page cannot be written, so the rows before it are not either, and the job is still to be ended."""
-    claimed = store.claim(engine, enter(engine).number)
+    claimed = claim(engine, enter(engine))
     with engine.begin() as connection:
         connection.execute(sa.text("DROP TABLE reports"))
-    with pytest.raises(sa.exc.OperationalError):
+    with pytest.raises(sa.exc.DBAPIError):
         store.finish(engine, claimed, respond(claimed), b"<p>")
     assert store.find_job(engine, claimed.id) == claimed
     assert count(engine, store.results) == count(engine, store.equity_curves) == 0
@@ -333,8 +378,8 @@ def test_outcome_is_written_whole_or_not_at_all(engine):
 
 def test_second_result_of_a_job_is_refused_by_the_database(engine):
     done = complete(engine, enter(engine), b"<p>")
-    for table in (store.results, store.equity_curves, store.reports):
-        with engine.connect() as connection:
+    for table in OF_A_JOB:
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             row = connection.execute(sa.select(table)).mappings().one()
             with pytest.raises(sa.exc.IntegrityError):
                 connection.execute(sa.insert(table).values(**row))
@@ -344,7 +389,7 @@ def test_second_result_of_a_job_is_refused_by_the_database(engine):
 
 def test_row_read_before_the_end_shows_no_numbers(engine):
     """A job ends between two reads: its answer must not be running and yet have a result."""
-    claimed = store.claim(engine, enter(engine).number)
+    claimed = claim(engine, enter(engine))
     store.finish(engine, claimed, respond(claimed))
     answer = store.read_result(engine, claimed)
     assert (answer.status, answer.sharpe, answer.metrics, answer.equity_curve) == (JobStatus.RUNNING, None, {}, [])
@@ -353,42 +398,56 @@ def test_row_read_before_the_end_shows_no_numbers(engine):
 def test_lost_job_is_queued_again_and_failed_at_last(engine, clock):
     job, fresh = enter(engine), enter(engine, OLD)
     for attempt in (1, 2, 3):
-        assert store.claim(engine, job.number).attempts == attempt
-        store.requeue_lost(engine, clock.now)
+        assert claim(engine, job, 5.0).attempts == attempt
+        clock.now += dt.timedelta(seconds=5)
+        store.requeue_overdue(engine)
         assert store.find_job(engine, job.id).status is JobStatus.RUNNING  # it may still run
         clock.now += dt.timedelta(seconds=1)
-        store.requeue_lost(engine, clock.now)
+        store.requeue_overdue(engine)
     ended = store.find_job(engine, job.id)
-    assert (ended.status, ended.error) == (JobStatus.FAILED, "its worker died 3 times while running it")
+    assert (ended.status, ended.error) == (JobStatus.FAILED, store.WORN_OUT)
     assert store.list_queued(engine) == [fresh.number]
 
 
-def test_open_jobs_are_counted_and_queued_ones_listed(engine, clock):
-    numbers = [enter(engine, key=str(n)).number for n in range(4)]
-    store.claim(engine, numbers[0])
-    store.cancel(engine, store.claim(engine, numbers[2]))
-    clock.now += dt.timedelta(seconds=1)
-    assert store.count_open(engine, clock.now) == 3
-    assert store.count_open(engine, MIDNIGHT) == 0
-    assert store.list_queued(engine) == [numbers[1], numbers[3]]
+def test_queued_jobs_are_listed(engine):
+    some = [enter(engine, key=str(n)) for n in range(4)]
+    claim(engine, some[0])
+    store.cancel(engine, claim(engine, some[2]))
+    assert store.list_queued(engine) == [some[1].number, some[3].number]
 
 
-def test_interrupted_jobs_say_what_to_do(engine):
-    waiting, running = enter(engine), store.claim(engine, enter(engine, OLD).number)
-    assert store.fail_interrupted(engine) == 2
-    for job in (waiting, running):
-        ended = store.find_job(engine, job.id)
-        assert (ended.status, ended.error) == (
-            JobStatus.FAILED,
-            "the service was stopped while it ran. Submit it again.",
-        )
+def test_only_what_the_service_ran_itself_is_interrupted_with_it(engine):
+    waiting, of_worker = enter(engine), claim(engine, enter(engine, OLD))
+    running, _ = store.submit(engine, AAPL, owner="bob", here=True)
+    assert store.fail_interrupted(engine) == 1
+    ended = store.find_job(engine, running.id)
+    assert (ended.status, ended.error) == (JobStatus.FAILED, "the service was stopped while it ran. Submit it again.")
+    assert [store.find_job(engine, job.id) for job in (waiting, of_worker)] == [waiting, of_worker]
+
+
+def test_database_is_held_by_one_at_a_time(engine):
+    with store.held_alone(engine) as first:
+        with store.held_alone(engine) as second:
+            assert (first, second) == (True, False)
+        with store.held_alone(engine) as third:
+            assert not third
+    with store.held_alone(engine) as again:
+        assert again
+
+
+def test_queue_is_named_after_its_database(engine, tmp_path):
+    other = store.open_store(f"sqlite:///{tmp_path / 'other.db'}")
+    names = [store.queue_name(engine), store.queue_name(engine), store.queue_name(other)]
+    other.dispose()
+    assert re.fullmatch("backgrid-[0-9a-f]{32}", names[0])
+    assert names[0] == names[1] != names[2]
 
 
 def test_number_is_never_given_twice_and_a_job_takes_its_rows_along(engine):
     done = complete(engine, enter(engine), b"<p>")
     with engine.begin() as connection:
         connection.execute(sa.delete(store.jobs).where(store.jobs.c.number == done.number))
-    assert [count(engine, table) for table in store.metadata.sorted_tables] == [0, 0, 0, 0]
+    assert [count(engine, table) for table in (store.jobs, *OF_A_JOB)] == [0, 0, 0, 0]
     assert enter(engine).number == done.number + 1
 
 
@@ -407,6 +466,7 @@ def test_migrations_make_the_tables_that_the_code_knows(engine):
         "jobs",
         "reports",
         "results",
+        "site",
     ]
     assert differences(engine) == []
 
@@ -418,17 +478,19 @@ def test_difference_between_tables_and_code_would_be_found(engine):
     assert {what[0] for what in differences(engine)} == {"remove_column", "add_index"}
 
 
-def test_rows_outlive_a_second_opening(engine, url):
+def test_rows_outlive_a_second_opening(engine):
     done = complete(engine, enter(engine), b"<p>")
-    again = store.open_store(url)
+    again = store.open_store(engine.url.render_as_string(hide_password=False))
     assert store.find_job(again, done.id) == done
     assert store.read_result(again, done) == respond(done)
-    assert store.read_report(again, done) == b"<p>"
+    assert store.read_report(again, done)[0] == b"<p>"
     assert store.submit(again, AAPL, owner="ann") == (done, False)
     again.dispose()
 
 
-def test_many_processes_make_the_tables_of_an_empty_database_at_once(url):
+@pytest.mark.parametrize("kind", ["url", "postgres_url"])
+def test_many_processes_make_the_tables_of_an_empty_database_at_once(request, kind):
+    url = request.getfixturevalue(kind)
     code = "import sys; from backgrid.jobs.store import open_store; print(flush=True); input(); open_store(sys.argv[1])"
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     processes = [subprocess.Popen([sys.executable, "-c", code, url], **pipes) for _ in range(4)]
@@ -444,23 +506,25 @@ def test_many_processes_make_the_tables_of_an_empty_database_at_once(url):
     engine.dispose()
 
 
-def test_readers_are_not_stopped_by_a_writer(engine):
-    job = enter(engine)
-    with engine.begin() as connection:
+def test_readers_are_not_stopped_by_a_writer(sqlite):
+    job = enter(sqlite)
+    with sqlite.begin() as connection:
         connection.execute(sa.update(store.jobs).values(error="x"))
-        assert store.find_job(engine, job.id) == job
+        assert store.find_job(sqlite, job.id) == job
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar_one() == "wal"
 
 
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ("jobs.db", "cannot read 'jobs.db'; such as sqlite:///backgrid.db"),
-        ("", "cannot read ''"),
+        ("jobs.db", "is no URL such as sqlite:///backgrid.db"),
+        ("", "is no URL"),
+        ("postgresql://h:x/db", "is no URL"),
         ("mysql://root@localhost/jobs", "must be sqlite or postgresql, got mysql"),
         ("postgres://localhost/jobs", "must be sqlite or postgresql, got postgres"),
         ("sqlite://", "must name a file, such as sqlite:///backgrid.db"),
         ("sqlite:///:memory:", "must name a file"),
+        ("sqlite:///jobs.db?timeout=x", "must name a file"),
     ],
 )
 def test_database_of_another_kind_is_refused(given, said):
@@ -477,19 +541,21 @@ def test_database_that_cannot_be_opened_is_named(tmp_path, url):
 
 
 def test_database_server_that_is_not_there_is_named_without_its_password():
-    with pytest.raises(
-        BackgridError, match=r"cannot open BACKGRID_DATABASE_URL postgresql.*ann:\*\*\*@127.0.0.1:1/"
-    ) as no:
-        store.open_store("postgresql://ann:verysecret@127.0.0.1:1/jobs")
+    said = r"cannot open BACKGRID_DATABASE_URL postgresql.*ann:\*\*\*@127.0.0.1:1/jobs: "
+    for given in ("ann:verysecret@127.0.0.1:1/jobs", "ann:x@127.0.0.1:1/jobs?password=verysecret"):
+        with pytest.raises(BackgridError, match=said) as no:
+            store.open_store(f"postgresql://{given}")
+        assert "verysecret" not in str(no.value)
+    with pytest.raises(ParameterError, match="BACKGRID_DATABASE_URL is no URL") as no:
+        store.open_store("postgresql:/ann:verysecret@127.0.0.1/jobs")
     assert "verysecret" not in str(no.value)
 
 
-def test_database_of_a_newer_version_is_refused(engine, url, tmp_path):
-    with sqlite3.connect(tmp_path / "jobs.db") as connection:
-        connection.execute("UPDATE alembic_version SET version_num = '9999'")
-    connection.close()
+def test_database_of_a_newer_version_is_refused(engine):
+    with engine.begin() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(BackgridError, match=r"cannot open BACKGRID_DATABASE_URL .*9999"):
-        store.open_store(url)
+        store.open_store(engine.url.render_as_string(hide_password=False))
 
 
 def test_migrations_can_be_undone_and_done_again(engine):
@@ -504,7 +570,21 @@ def test_migrations_can_be_undone_and_done_again(engine):
     assert differences(engine) == [] and enter(engine).number == 1
 
 
-def test_service_that_cannot_answer_says_so(engine, tmp_path):
+def test_jobs_of_the_first_version_are_kept(engine):
+    config = Config()
+    config.set_main_option("script_location", str(Path(store.__file__).parent / "migrations"))
+    done, running = complete(engine, enter(engine), b"<p>"), claim(engine, enter(engine, OLD))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0001")
+    store.migrate(engine)
+    assert (store.find_job(engine, done.id), store.read_result(engine, done)) == (done, respond(done))
+    assert store.find_job(engine, running.id) == running
+    assert store.fail_interrupted(engine) == 1  # nobody knows until when it may run
+
+
+def test_service_that_cannot_answer_says_so(sqlite, tmp_path):
+    engine = sqlite
     store.ping(engine)
     engine.dispose()
     os.rename(tmp_path / "jobs.db", tmp_path / "moved.db")

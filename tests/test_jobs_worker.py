@@ -1,5 +1,6 @@
 """The service with a worker, as it is run: `backgrid serve` and `backgrid worker` over PostgreSQL and Redis."""
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -8,11 +9,22 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import sqlalchemy as sa
-from servers import environment, is_alive, list_processes, number_of, run_site, run_worker, until
+from servers import (
+    environment,
+    is_alive,
+    list_processes,
+    number_of,
+    run_postgres,
+    run_service,
+    run_site,
+    run_worker,
+    until,
+)
 from tricky_worker import DIES_AFTER_COMMIT, DIES_BEFORE_COMMIT, HANGS, KILLS_ITS_WORKER
 
 from backgrid.errors import ParameterError
-from backgrid.jobs.queue import count_messages, open_queue
+from backgrid.jobs import store
+from backgrid.jobs.queue import job_seconds, list_messages, open_queue
 
 AAPL = {"symbol": "AAPL", "strategy": "ma_crossover", "start": "2023-01-01", "source": "sample"}
 ALONE = 4  # processes: the service, the worker and its two
@@ -75,7 +87,7 @@ def test_a_job_that_was_cancelled_in_the_queue_never_runs(site):
     for job in blocking:
         site.let_go(job)
     assert site.service.wait(blocking) == ["completed", "completed"]
-    until(lambda: count_messages(site.queue) == 0, "the message of the cancelled job was taken")
+    until(lambda: not list_messages(site.queue), "the message of the cancelled job was taken")
     assert (site.service.standing(waiting), site.attempts(waiting)) == ("cancelled", 0)
 
 
@@ -86,7 +98,7 @@ def test_a_running_job_that_is_cancelled_ends_at_once_and_is_never_completed(sit
     until(lambda: not is_alive(process), "its process has ended", 5.0)
     site.let_go(job)
     assert site.service.wait([site.service.submit(AAPL)]) == ["completed"]
-    until(lambda: count_messages(site.queue) == 0, "its message is gone")
+    until(lambda: not list_messages(site.queue), "its message is gone")
     assert (site.service.standing(job), site.attempts(job)) == ("cancelled", 1)
     assert site.service.cancel(job).status_code == 409
 
@@ -125,18 +137,22 @@ def test_a_job_that_kills_its_process_fails_after_three_attempts_and_harms_no_ot
     jobs = [site.service.submit({**AAPL, "cash": cash}) for cash in (KILLS_ITS_WORKER, *range(2000, 2020))]
     assert site.service.wait(jobs) == ["failed"] + ["completed"] * 20
     assert [site.attempts(job) for job in jobs] == [3] + [1] * 20
-    assert site.service.read(jobs[0])["error"] == "its worker died 3 times while running it"
+    assert site.service.read(jobs[0])["error"] == store.WORN_OUT
 
 
+@pytest.mark.parametrize("report", [False, True])
 @pytest.mark.parametrize(("cash", "attempts"), [(DIES_BEFORE_COMMIT, 2), (DIES_AFTER_COMMIT, 1)])
-def test_a_process_killed_around_the_commit_leaves_one_result(site, cash, attempts):
+def test_a_process_killed_around_the_commit_leaves_one_result(site, cash, attempts, report):
     before = site.count_results()
-    job = site.service.submit({**AAPL, "cash": cash})
+    job = site.service.submit({**AAPL, "cash": cash, "report": report})
     assert site.service.wait([job]) == ["completed"]
-    until(lambda: count_messages(site.queue) == 0, "its message is gone")
+    until(lambda: not list_messages(site.queue), "its message is gone")
     assert site.attempts(job) == attempts
-    assert site.count_results() == [before[0] + 1, before[1] + 1, before[2]]
+    assert site.count_results() == [before[0] + 1, before[1] + 1, before[2] + report]
     assert len(site.service.read(job)["equity_curve"]) > 1
+    if report:
+        page = site.service.client.get(f"/jobs/{job['job_id']}/report")
+        assert page.headers["ETag"] == f'"{hashlib.sha256(page.content).hexdigest()}"'
 
 
 def test_the_database_refuses_a_second_result(site):
@@ -156,10 +172,32 @@ def test_a_job_is_one_line_of_the_log(site):
     assert not [line for line in log.read_text().splitlines() if line.startswith((" ", "Traceback"))]
 
 
+def test_two_sites_share_a_broker_and_not_their_jobs(site, tmp_path):
+    with run_postgres() as other:
+        settings = {**site.settings, "BACKGRID_DATABASE_URL": other.url, "TRICKS": str(tmp_path)}
+        with run_service(settings, tmp_path) as service:
+            job = service.submit(AAPL)
+            assert site.service.wait([site.service.submit(AAPL)]) == ["completed"]  # whose workers left it alone
+            assert service.standing(job) == "queued"
+            with run_worker(settings, tmp_path, processes=1):
+                assert service.wait([job]) == ["completed"]
+
+
+def test_celery_is_set_so_that_no_job_is_lost():
+    conf = open_queue("redis://127.0.0.1:6379/0", "backgrid-x").conf
+    assert conf.task_acks_late and conf.task_reject_on_worker_lost and conf.worker_prefetch_multiplier == 1
+    transport = conf.broker_transport_options
+    assert transport["visibility_timeout"] > conf.task_time_limit > job_seconds()
+    assert transport["unacked_restore_interval"] == transport["unacked_restore_throttle"] == 1
+    own = {transport[name] for name in ("unacked_key", "unacked_index_key", "unacked_mutex_key")}
+    assert len(own) == 3 and all(name.startswith("backgrid-x.") for name in own)
+    assert conf.task_default_queue == conf.control_exchange == "backgrid-x"
+
+
 @pytest.mark.parametrize("url", ["amqp://127.0.0.1", "redis://127.0.0.1:port/0", "redis://127.0.0.1/name", "redis"])
 def test_a_broker_that_is_no_redis_is_refused(url):
     with pytest.raises(ParameterError, match="BACKGRID_BROKER_URL must be the address of a Redis, such as redis://"):
-        open_queue(url)
+        open_queue(url, "backgrid")
 
 
 @pytest.mark.parametrize(
@@ -179,7 +217,17 @@ def test_a_worker_without_its_servers_says_so_and_ends(site, name, url, said):
     assert done.stderr.splitlines()[-1].startswith(f"backgrid: {said}")
 
 
-def test_a_worker_needs_a_broker(tmp_path):
-    done = run_backgrid(tmp_path, {"BACKGRID_BROKER_URL": ""}, "worker")
-    said = "backgrid: workers need BACKGRID_BROKER_URL, such as redis://127.0.0.1:6379/0\n"
-    assert (done.returncode, done.stderr) == (2, said)
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"BACKGRID_BROKER_URL": ""}, "workers need BACKGRID_BROKER_URL, such as redis://127.0.0.1:6379/0"),
+        (
+            {"BACKGRID_BROKER_URL": "redis://127.0.0.1:1/0", "BACKGRID_DATABASE_URL": ""},
+            "with BACKGRID_BROKER_URL, BACKGRID_DATABASE_URL must be a PostgreSQL",
+        ),
+    ],
+    ids=["broker", "database"],
+)
+def test_a_worker_needs_a_broker_and_a_database_of_many(tmp_path, settings, said):
+    done = run_backgrid(tmp_path, settings, "worker")
+    assert (done.returncode, done.stderr) == (2, f"backgrid: {said}\n")

@@ -50,6 +50,7 @@ class Issuer(NamedTuple):
 
     algorithm: str
     key: bytes
+    audience: str | None = None  # whom a token must be meant for
 
 
 def find_issuer() -> Issuer | None:
@@ -61,14 +62,15 @@ def find_issuer() -> Issuer | None:
         For a secret of less than 32 bytes, a public key that is none or has less than 2,048 bits, or both at once.
     """
     secret, public = setting("BACKGRID_JWT_SECRET"), setting("BACKGRID_JWT_PUBLIC_KEY")
+    audience = setting("BACKGRID_JWT_AUDIENCE") or None
     if secret and public:
         raise ParameterError("give BACKGRID_JWT_SECRET or BACKGRID_JWT_PUBLIC_KEY, not both")
     if secret:
         key = os.fsencode(secret)  # whatever bytes the environment holds
         if len(key) < LEAST_SECRET:
             raise ParameterError(f"BACKGRID_JWT_SECRET must have {LEAST_SECRET} bytes or more, got {len(key)}")
-        return Issuer("HS256", key)
-    return Issuer("RS256", _read_public_key(public)) if public else None
+        return Issuer("HS256", key, audience)
+    return Issuer("RS256", _read_public_key(public), audience) if public else None
 
 
 def _read_public_key(path: str) -> bytes:
@@ -97,6 +99,11 @@ def check_host(host: str, issuer: Issuer | None) -> None:
         )
 
 
+def own_names(host: str) -> frozenset[str]:
+    """What a service on this machine may be called; a page of elsewhere that calls it otherwise is after its jobs."""
+    return frozenset({"localhost", "127.0.0.1", "::1", host})
+
+
 def identify(issuer: Issuer, headers: Mapping[str, str]) -> str:
     """The subject of the token that a request carries.
 
@@ -110,7 +117,12 @@ def identify(issuer: Issuer, headers: Mapping[str, str]) -> str:
         raise UnauthorizedError("a token is needed: Authorization: Bearer TOKEN")
     try:
         claims = jwt.decode(
-            token.strip(), issuer.key, algorithms=[issuer.algorithm], leeway=LEEWAY, options={"require": ["exp", "sub"]}
+            token.strip(),
+            issuer.key,
+            algorithms=[issuer.algorithm],
+            audience=issuer.audience,
+            leeway=LEEWAY,
+            options={"require": ["exp", "sub"]},
         )
     except (jwt.PyJWTError, ValueError, OverflowError, RecursionError) as error:  # older ones let the latter through
         raise UnauthorizedError(f"the token is not valid: {error}") from None

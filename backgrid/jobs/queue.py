@@ -4,7 +4,6 @@ import contextlib
 import json
 import logging
 from collections.abc import Iterable, Iterator
-from typing import Any
 from urllib.parse import urlsplit
 
 from celery import Celery
@@ -14,10 +13,10 @@ from redis.exceptions import RedisError
 from backgrid.errors import BackgridError, ParameterError, shown
 from backgrid.settings import setting
 
-NAME = "backgrid"  # of the queue
 TASK = "backgrid.run"
-END = "backgrid.end"  # what tells the workers to end a job
-MARGIN = 10.0  # between the limit of a job, that of its process, and that of its message [seconds]
+END_TASK = "backgrid.end"  # what tells the workers to end a job
+LONGEST = 86_400.0  # that a job may be allowed to run [seconds]
+MARGIN = 10.0  # between the limit of a job, that of its process, its deadline, and that of its message [seconds]
 WAIT = 1.5  # for a broker that does not answer, so that a client hears of it within 5 s [seconds]
 FAULTS = (KombuError, RedisError, OSError)
 
@@ -35,17 +34,24 @@ def job_seconds() -> float:
         seconds = float(text)
     except ValueError:
         seconds = 0.0
-    if not 0.0 < seconds < 1e6:
-        raise ParameterError(f"BACKGRID_JOB_SECONDS must be seconds above 0, got {shown(text)}")
+    if not 0.0 < seconds <= LONGEST:
+        raise ParameterError(f"BACKGRID_JOB_SECONDS must be above 0 and at most {LONGEST:,.0f}, got {shown(text)}")
     return seconds
 
 
-def open_queue(url: str) -> Celery:
+def open_queue(url: str, name: str) -> Celery:
     """Celery with the settings that lose no job.
 
     A message is acknowledged when its job has ended; one whose worker died comes again, at once if the child died and
-    after the visibility timeout if the whole worker did. That timeout is above the hard limit of a job, so that a
-    message which comes again always means that nobody runs it any more.
+    after the visibility timeout if the whole worker did. It may also come again while its job runs: whether it is to
+    be run is told by the job's row alone.
+
+    Parameters
+    ----------
+    url : str
+        Of a Redis, which may serve others too.
+    name : str
+        Of the queue, as `store.queue_name` gives it.
 
     Raises
     ------
@@ -56,7 +62,8 @@ def open_queue(url: str) -> Celery:
     limit = job_seconds()
     queue = Celery("backgrid", broker=url)
     queue.conf.update(
-        task_default_queue=NAME,
+        task_default_queue=name,
+        control_exchange=name,
         task_ignore_result=True,
         task_acks_late=True,
         task_reject_on_worker_lost=True,
@@ -71,10 +78,10 @@ def open_queue(url: str) -> Celery:
         broker_connection_max_retries=None,  # a worker outlives any outage
         broker_connection_timeout=WAIT,
         broker_transport_options={
-            "visibility_timeout": limit + 2.0 * MARGIN,
-            "unacked_key": f"{NAME}.unacked",  # no other program's, which may share the Redis
-            "unacked_index_key": f"{NAME}.unacked_index",
-            "unacked_mutex_key": f"{NAME}.unacked_mutex",
+            "visibility_timeout": limit + 3.0 * MARGIN,
+            "unacked_key": f"{name}.unacked",
+            "unacked_index_key": f"{name}.unacked_index",
+            "unacked_mutex_key": f"{name}.unacked_mutex",
             "unacked_mutex_expire": 10,  # else a worker killed while it holds it keeps messages back for 300 s
             "unacked_restore_interval": 1,
             "unacked_restore_throttle": 1,
@@ -121,24 +128,13 @@ def end_job(queue: Celery | None, number: int) -> None:
     """End the worker process that runs a job, if one does. What cannot be told leaves the job to run for nothing."""
     if queue is not None:
         with contextlib.suppress(BrokerError), _asking():
-            queue.control.broadcast(END, arguments={"number": number})
-
-
-def count_messages(queue: Celery) -> int:
-    """How many messages wait at the broker or are with a worker."""
-    with _reading(queue) as channel:
-        return channel.client.llen(NAME) + channel.client.hlen(channel.unacked_key)
+            queue.control.broadcast(END_TASK, arguments={"number": number})
 
 
 def list_messages(queue: Celery) -> set[int]:
     """Numbers of the jobs whose messages wait at the broker or are with a worker."""
-    with _reading(queue) as channel:
-        waiting = [json.loads(message) for message in channel.client.lrange(NAME, 0, -1)]
-        taken = [json.loads(entry)[0] for entry in channel.client.hvals(channel.unacked_key)]
-    return {int(message["headers"]["id"]) for message in [*waiting, *taken]}
-
-
-@contextlib.contextmanager
-def _reading(queue: Celery) -> Iterator[Any]:
     with _asking(), queue.connection_for_read() as connection:
-        yield connection.default_channel
+        redis, unacked = connection.default_channel.client, connection.default_channel.unacked_key
+        waiting = [json.loads(message) for message in redis.lrange(queue.conf.task_default_queue, 0, -1)]
+        taken = [json.loads(entry)[0] for entry in redis.hvals(unacked)]
+    return {int(message["headers"]["id"]) for message in [*waiting, *taken]}

@@ -6,8 +6,9 @@ import logging
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 import sqlalchemy as sa
@@ -15,7 +16,7 @@ import sqlalchemy as sa
 from backgrid.cache import mark_entry
 from backgrid.data import Key, fetch_ohlcv, pinned, request_key
 from backgrid.errors import BackgridError
-from backgrid.jobs.store import Job, fail, finish
+from backgrid.jobs.store import NO_DATABASE, Job, fail, finish
 from backgrid.models import BacktestRequest, BacktestResponse
 from backgrid.report import run_report
 from backgrid.run import run_request
@@ -24,7 +25,10 @@ from backgrid.settings import setting
 TEMPLATE = "report_backtest"
 MOST_HELD = 32  # prices that a process holds in memory
 FOLDER = "backgrid-job-"  # in which a report is made
-INTERNAL = "internal error; the log of the service says more of job"
+INTERNAL = "internal error; the log of the process that ran it says more of job"
+PATIENCE = 60.0  # with a database that does not answer [seconds]
+PAUSE = 0.5  # before it is asked again [seconds]
+LEFT = 2 * 86_400.0  # age of a folder that no job can be using [seconds]
 
 logger = logging.getLogger("backgrid.jobs")
 
@@ -76,10 +80,28 @@ def _read(key: Key, mark: str) -> pd.DataFrame:
 
 def write_outcome(engine: sa.Engine, job: Job, outcome: Outcome) -> bool:
     """Write what became of a claimed job; False where it was cancelled, or given to another, meanwhile."""
+    if isinstance(outcome.error, BackgridError):
+        return fail(engine, job, str(outcome.error))
     if outcome.response is not None:
-        return finish(engine, job, outcome.response, outcome.html)
-    known = isinstance(outcome.error, BackgridError)
-    return fail(engine, job, str(outcome.error) if known else f"{INTERNAL} {job.id}")
+        try:
+            return finish(engine, job, outcome.response, outcome.html)
+        except NO_DATABASE:
+            raise
+        except Exception:  # a result that the database will not have, today or ever
+            logger.exception("job %s", job.id)
+    return fail(engine, job, f"{INTERNAL} {job.id}")
+
+
+def insist(work: Callable[[], Any]) -> Any:
+    """Do what needs the database, again while it does not answer."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return work()
+        except NO_DATABASE:
+            if time.monotonic() > until:
+                raise
+            time.sleep(PAUSE)
 
 
 def make_page(request: BacktestRequest) -> bytes:
@@ -92,9 +114,9 @@ def make_page(request: BacktestRequest) -> bytes:
         return run_report(TEMPLATE, given, out=folder).html.read_bytes()
 
 
-def remove_leftovers(seconds: float) -> None:
-    """Remove the folders of reports whose process was killed: those older than any job may run. [seconds]"""
+def remove_leftovers() -> None:
+    """Remove the folders of reports whose process was killed: those older than any job may run."""
     for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER}*"):
         with contextlib.suppress(OSError):
-            if time.time() - folder.stat().st_mtime > seconds:
+            if time.time() - folder.stat().st_mtime > LEFT:
                 shutil.rmtree(folder, ignore_errors=True)

@@ -5,11 +5,12 @@ import sys
 
 import uvicorn
 
-from backgrid.errors import ParameterError
+from backgrid.errors import BackgridError, ParameterError, counted
+from backgrid.jobs import store
 from backgrid.jobs.api import create_app
-from backgrid.jobs.auth import check_host, find_issuer, read_limit
+from backgrid.jobs.auth import check_host, find_issuer, own_names, read_limit
 from backgrid.jobs.queue import open_queue
-from backgrid.jobs.store import fail_interrupted, open_store
+from backgrid.jobs.running import remove_leftovers
 from backgrid.jobs.worker import start_worker
 from backgrid.settings import setting
 
@@ -23,16 +24,24 @@ def start_service(host: str, port: int) -> None:
     ------
     ParameterError
         For a setting that is wrong, or an address beyond this machine without tokens.
+    BackgridError
+        If the database does not answer, or another service runs its jobs.
     """
     _log()
     issuer, limit, broker = find_issuer(), read_limit(), setting("BACKGRID_BROKER_URL")
     check_host(host, issuer)
-    engine = open_store(setting("BACKGRID_DATABASE_URL"))
-    if not broker and (interrupted := fail_interrupted(engine)):
-        logger.warning("%d jobs were interrupted when the service last stopped", interrupted)
-    queue = open_queue(broker) if broker else None
-    app = create_app(engine, queue=queue, issuer=issuer, limit=limit)
-    uvicorn.run(app, host=host, port=port, access_log=False, log_config=None, server_header=False)
+    engine = store.open_store(_database(shared=bool(broker)))
+    with store.held_alone(engine) as is_alone:
+        if not (is_alone or broker):
+            raise BackgridError("another service has this database; for more than one, set BACKGRID_BROKER_URL")
+        if is_alone and (interrupted := store.fail_interrupted(engine)):
+            logger.warning("%s interrupted when the service last stopped", counted(interrupted, "job"))
+        remove_leftovers()
+        queue = open_queue(broker, store.queue_name(engine)) if broker else None
+        logger.info("tokens: %s; jobs: %s", issuer.algorithm if issuer else "none", "workers" if queue else "run here")
+        names = None if issuer else own_names(host)
+        app = create_app(engine, queue=queue, issuer=issuer, limit=limit, names=names)
+        uvicorn.run(app, host=host, port=port, access_log=False, log_config=None, server_header=False)
 
 
 def start_workers(processes: int) -> None:
@@ -49,8 +58,16 @@ def start_workers(processes: int) -> None:
     broker = setting("BACKGRID_BROKER_URL")
     if not broker:
         raise ParameterError("workers need BACKGRID_BROKER_URL, such as redis://127.0.0.1:6379/0")
-    queue = open_queue(broker)
-    sys.exit(start_worker(queue, open_store(setting("BACKGRID_DATABASE_URL")), processes))
+    engine = store.open_store(_database(shared=True))
+    sys.exit(start_worker(open_queue(broker, store.queue_name(engine)), engine, processes))
+
+
+def _database(*, shared: bool) -> str:
+    """Its URL; ParameterError for one that processes of several machines cannot share where they have to."""
+    url = setting("BACKGRID_DATABASE_URL")
+    if shared and url.startswith("sqlite"):
+        raise ParameterError("with BACKGRID_BROKER_URL, BACKGRID_DATABASE_URL must be a PostgreSQL")
+    return url
 
 
 def _log() -> None:

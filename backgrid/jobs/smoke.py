@@ -17,6 +17,16 @@ PATIENCE = 60.0  # with a job [seconds]
 MOST_SHOWN = 300  # of a wrong answer [characters]
 
 
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """The token is for the service that was named, and no other."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects)
+
+
 class SmokeError(BackgridError):
     """A service that answers otherwise than it should."""
 
@@ -71,7 +81,7 @@ def _ask(base: str, token: str | None, method: str, path: str, body: Any = None)
     data = None if body is None else json.dumps(body).encode()
     try:
         request = urllib.request.Request(base + path, data, headers, method=method)
-        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+        with DIRECT.open(request, timeout=PATIENCE) as answer:
             return answer.status, _read(answer)
     except urllib.error.HTTPError as error:
         with error:

@@ -3,12 +3,14 @@
 SQLite for one process, PostgreSQL for many; the tables are made and changed by the migrations beside this file.
 """
 
+import contextlib
 import datetime as dt
+import fcntl
 import hashlib
 import json
 import sqlite3
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,12 +21,21 @@ from alembic.config import Config
 from alembic.util import CommandError
 
 from backgrid import __version__
-from backgrid.errors import BackgridError, ParameterError, shown
+from backgrid.errors import BackgridError, ParameterError
 from backgrid.models import BacktestRequest, BacktestResponse, JobStatus, StrategyType
 
-MOST_ATTEMPTS = 3  # of a job that ends its worker
+MOST_ATTEMPTS = 3  # at a job that ends its worker
+MOST_LOOKS = 10  # for the job that an equal request has entered
 FINAL = (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED)
+NO_DATABASE = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError)  # what one that is away raises
 BUSY = 30.0  # that a writer of SQLite waits for another [seconds]
+POSTGRES = {  # a server that has vanished is noticed after some 15 s
+    "connect_timeout": 3,
+    "keepalives_idle": 5,
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 15_000,
+}
 PAUSE = 0.01  # before it is tried again [seconds]
 
 metadata = sa.MetaData()
@@ -48,6 +59,7 @@ jobs = sa.Table(
     sa.Column("started_at", sa.DateTime(timezone=True)),
     sa.Column("finished_at", sa.DateTime(timezone=True)),
     sa.Column("error", sa.Text),
+    sa.Column("deadline", sa.DateTime(timezone=True)),  # of a worker; none where the service runs the job itself
     sa.UniqueConstraint("owner", "key"),
     sa.Index("jobs_by_owner", "owner", "number"),
     sa.Index("jobs_by_status", "status", "number"),
@@ -82,6 +94,7 @@ reports = sa.Table(
     sa.Column("html", sa.LargeBinary, nullable=False),
     sa.Column("sha256", sa.String(64), nullable=False),
 )
+site = sa.Table("site", metadata, sa.Column("id", sa.String(32), primary_key=True))  # one row
 
 
 class Job(NamedTuple):
@@ -106,6 +119,7 @@ class Job(NamedTuple):
         return f"manual-{self.created_at:%Y-%m-%d}-{self.number:06d}"
 
 
+WORN_OUT = f"it was begun {MOST_ATTEMPTS} times, and each time its process died or its result could not be kept"
 JOB = [jobs.c[name] for name in Job._fields]
 NUMBERS = {"sharpe", "max_drawdown", "total_return", "metrics", "runtime_seconds"}  # of a response, in `results`
 
@@ -130,19 +144,19 @@ def open_store(url: str) -> sa.Engine:
     """
     try:
         parsed = sa.make_url(url)
-    except sa.exc.ArgumentError:
-        raise ParameterError(
-            f"BACKGRID_DATABASE_URL: cannot read {shown(url)}; such as sqlite:///backgrid.db"
-        ) from None
+    except (sa.exc.ArgumentError, ValueError):  # not repeated, since it may hold a password
+        raise ParameterError("BACKGRID_DATABASE_URL is no URL such as sqlite:///backgrid.db") from None
     kind = parsed.get_backend_name()
     if kind == "sqlite":
-        if parsed.database in (None, "", ":memory:"):
+        if parsed.database in (None, "", ":memory:") or parsed.query:
             raise ParameterError("BACKGRID_DATABASE_URL must name a file, such as sqlite:///backgrid.db")
-        engine = sa.create_engine(parsed.set(drivername="sqlite"), connect_args={"timeout": BUSY})
+        # SQLite lets writers wait in no order, some for seconds: here they wait for one of two connections, in theirs
+        few: dict[str, Any] = {"pool_size": 2, "max_overflow": 0, "connect_args": {"timeout": BUSY}}
+        engine = sa.create_engine(parsed.set(drivername="sqlite"), **few)
         sa.event.listen(engine, "connect", _set_up_sqlite)
     elif kind == "postgresql":
         parsed = parsed.set(drivername="postgresql+psycopg")
-        engine = sa.create_engine(parsed, pool_pre_ping=True, connect_args={"connect_timeout": 3})
+        engine = sa.create_engine(parsed, pool_pre_ping=True, pool_timeout=3.0, connect_args=POSTGRES)
     else:
         raise ParameterError(f"BACKGRID_DATABASE_URL must be sqlite or postgresql, got {kind}")
     try:
@@ -150,8 +164,9 @@ def open_store(url: str) -> sa.Engine:
     except (sa.exc.DBAPIError, CommandError) as error:
         engine.dispose()
         said = " ".join(str(getattr(error, "orig", error)).split())
-        # the URL without its password
-        raise BackgridError(f"cannot open BACKGRID_DATABASE_URL {parsed!r}: {said}") from error
+        # the URL without its password, which may stand in the query too
+        shown = parsed.set(query={}).render_as_string()
+        raise BackgridError(f"cannot open BACKGRID_DATABASE_URL {shown}: {said}") from error
     return engine
 
 
@@ -169,7 +184,7 @@ def migrate(engine: sa.Engine) -> None:
 
 
 def _set_up_sqlite(connection: sqlite3.Connection, _: Any) -> None:
-    """Readers beside one writer, rows that outlive a power cut, and foreign keys."""
+    """Readers beside one writer, and foreign keys. A power cut may take the last jobs, and nothing else."""
     until = time.monotonic() + BUSY
     while True:
         try:
@@ -183,6 +198,29 @@ def _set_up_sqlite(connection: sqlite3.Connection, _: Any) -> None:
             time.sleep(PAUSE)
 
 
+@contextlib.contextmanager
+def held_alone(engine: sa.Engine) -> Iterator[bool]:
+    """Whether no other process is in here with the same database, which keeps others out until the end."""
+    if engine.dialect.name == "postgresql":
+        with _statements(engine) as connection:  # the lock goes with its connection
+            yield connection.execute(sa.text("SELECT pg_try_advisory_lock(20261123)")).scalar_one()
+            connection.invalidate()
+    else:
+        with Path(f"{engine.url.database}.lock").open("ab") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
+
+
+def queue_name(engine: sa.Engine) -> str:
+    """Name of the queue of this database, since others may share its broker."""
+    with engine.connect() as connection:
+        return f"backgrid-{connection.execute(sa.select(site.c.id)).scalar_one()}"
+
+
 def ping(engine: sa.Engine) -> None:
     """Nothing, or the error of a database that does not answer."""
     with engine.connect() as connection:
@@ -193,7 +231,13 @@ def ping(engine: sa.Engine) -> None:
 
 
 def submit(
-    engine: sa.Engine, request: BacktestRequest, *, owner: str, report: bool = False, key: str | None = None
+    engine: sa.Engine,
+    request: BacktestRequest,
+    *,
+    owner: str,
+    report: bool = False,
+    key: str | None = None,
+    here: bool = False,
 ) -> tuple[Job, bool]:
     """Enter a job, or find the equal one that was entered before.
 
@@ -205,6 +249,8 @@ def submit(
         Whether its HTML report is wanted.
     key : str, optional
         What makes two requests one. If not given: the request itself, the day and this version.
+    here : bool
+        Whether the service runs it itself, and at once: no worker may have it.
 
     Returns
     -------
@@ -216,7 +262,7 @@ def submit(
     row = {
         "owner": owner,
         "key": hashlib.sha256(f"{'given' if key is not None else 'made'} {same}".encode()).hexdigest(),
-        "status": JobStatus.QUEUED.value,
+        "status": (JobStatus.RUNNING if here else JobStatus.QUEUED).value,
         "symbol": request.symbol,
         "strategy": request.strategy.value,
         "request": asked,
@@ -224,15 +270,17 @@ def submit(
         "attempts": 0,
         "created_at": now,
     }
-    while True:  # an equal job may end, and so give its key back, between the two
+    equal = (jobs.c.owner == owner) & (jobs.c.key == row["key"])
+    for _ in range(MOST_LOOKS):  # an equal job may end, and so give its key back, between the two
         try:
             with _statements(engine) as connection:
                 return _job(connection.execute(sa.insert(jobs).values(row).returning(*JOB)).one()), True
-        except sa.exc.IntegrityError:
+        except sa.exc.IntegrityError as error:
+            refused = error
             with engine.connect() as connection:
-                where = (jobs.c.owner == owner) & (jobs.c.key == row["key"])
-                if found := connection.execute(sa.select(*JOB).where(where)).one_or_none():
+                if found := connection.execute(sa.select(*JOB).where(equal)).one_or_none():
                     return _job(found), False
+    raise refused
 
 
 def find_job(engine: sa.Engine, job_id: str, owner: str | None = None) -> Job | None:
@@ -290,10 +338,12 @@ def _find_result(engine: sa.Engine, number: int) -> Any:
         return connection.execute(query.where(results.c.number == number)).mappings().one_or_none()
 
 
-def read_report(engine: sa.Engine, job: Job) -> bytes | None:
-    """The HTML report of a job, where there is one."""
+def read_report(engine: sa.Engine, job: Job) -> tuple[bytes, str] | None:
+    """The HTML report of a job and its SHA-256, where there is one."""
+    query = sa.select(reports.c.html, reports.c.sha256).where(reports.c.number == job.number)
     with engine.connect() as connection:
-        return connection.execute(sa.select(reports.c.html).where(reports.c.number == job.number)).scalar_one_or_none()
+        found = connection.execute(query).one_or_none()
+    return found and (found.html, found.sha256)
 
 
 def entered_at(engine: sa.Engine, owner: str, nth: int) -> dt.datetime | None:
@@ -307,24 +357,36 @@ def entered_at(engine: sa.Engine, owner: str, nth: int) -> dt.datetime | None:
 # ---- running ---------------------------------------------------------------------------------------------------------
 
 
-def claim(engine: sa.Engine, number: int, *, again: bool = False) -> Job | None:
-    """Take a queued job to run it; None where it is not to be had, since it runs, has ended, or ended its workers.
+def claim(engine: sa.Engine, number: int, *, seconds: float | None) -> Job | None:
+    """Take a job to run it; None where it is not to be had, since it runs, has ended, or was begun too often.
 
-    again  whether its last worker is known to be dead, so that it may be running by its row
+    seconds  how long it may run, after which others may take it; None for a service that runs its jobs itself, and
+             so knows itself which of them it runs
     """
-    open_states = [JobStatus.QUEUED.value, *([JobStatus.RUNNING.value] if again else [])]
-    is_open = (jobs.c.number == number) & jobs.c.status.in_(open_states)
+    now = utc_now()
+    is_left = jobs.c.deadline < now
+    if seconds is None:
+        is_left |= jobs.c.deadline.is_(None)
+    is_free = (jobs.c.number == number) & ((jobs.c.status == JobStatus.QUEUED.value) | (_is_running() & is_left))
+    values = {
+        "status": JobStatus.RUNNING.value,
+        "attempts": jobs.c.attempts + 1,
+        "started_at": now,
+        "deadline": None if seconds is None else now + dt.timedelta(seconds=seconds),
+    }
     with _statements(engine) as connection:
-        taken = connection.execute(
-            sa.update(jobs)
-            .where(is_open, jobs.c.attempts < MOST_ATTEMPTS)
-            .values(status=JobStatus.RUNNING.value, attempts=jobs.c.attempts + 1, started_at=utc_now())
-            .returning(*JOB)
-        ).one_or_none()
-        if taken is None:
-            worn_out = jobs.c.attempts >= MOST_ATTEMPTS  # another may have queued it again meanwhile
-            connection.execute(_ending(JobStatus.FAILED, _worn_out()).where(is_open, worn_out))
-    return _job(taken) if taken else None
+        taking = sa.update(jobs).where(is_free, ~_is_worn_out()).values(values).returning(*JOB)
+        if taken := connection.execute(taking).one_or_none():
+            return _job(taken)
+        connection.execute(_ending(JobStatus.FAILED, WORN_OUT).where(is_free, _is_worn_out()))
+        return None
+
+
+def release(engine: sa.Engine, number: int) -> None:
+    """Let others take a job at once, as its worker is known to be dead."""
+    with _statements(engine) as connection:
+        over = sa.update(jobs).values(deadline=utc_now() - dt.timedelta(seconds=1))
+        connection.execute(over.where(jobs.c.number == number, _is_running(), jobs.c.deadline.is_not(None)))
 
 
 def finish(engine: sa.Engine, job: Job, response: BacktestResponse, html: bytes | None = None) -> bool:
@@ -348,13 +410,6 @@ def fail(engine: sa.Engine, job: Job, error: str) -> bool:
         return bool(connection.execute(_ending(JobStatus.FAILED, error).where(_is_mine(job))).rowcount)
 
 
-def withdraw(engine: sa.Engine, job: Job, error: str) -> None:
-    """Fail a job that no worker has been told of."""
-    with engine.begin() as connection:
-        queued = (jobs.c.number == job.number) & (jobs.c.status == JobStatus.QUEUED.value)
-        connection.execute(_ending(JobStatus.FAILED, error).where(queued))
-
-
 def cancel(engine: sa.Engine, job: Job) -> bool:
     """Cancel a job that has not ended; whether it had not."""
     with engine.begin() as connection:
@@ -362,27 +417,19 @@ def cancel(engine: sa.Engine, job: Job) -> bool:
         return bool(connection.execute(ending.where(jobs.c.number == job.number, _is_not_final())).rowcount)
 
 
-def requeue_lost(engine: sa.Engine, started_before: dt.datetime) -> None:
-    """Queue again what a worker took before then and never ended; fail what ended its workers too often."""
-    lost = (jobs.c.status == JobStatus.RUNNING.value) & (jobs.c.started_at < started_before)
+def requeue_overdue(engine: sa.Engine) -> None:
+    """Queue again what a worker took and had not ended by its deadline; fail what was begun too often."""
+    overdue = _is_running() & (jobs.c.deadline < utc_now())
     with engine.begin() as connection:
-        worn_out = jobs.c.attempts >= MOST_ATTEMPTS
-        connection.execute(_ending(JobStatus.FAILED, _worn_out()).where(lost, worn_out))
-        connection.execute(sa.update(jobs).where(lost).values(status=JobStatus.QUEUED.value))
+        connection.execute(_ending(JobStatus.FAILED, WORN_OUT).where(overdue, _is_worn_out()))
+        connection.execute(sa.update(jobs).where(overdue).values(status=JobStatus.QUEUED.value))
 
 
 def fail_interrupted(engine: sa.Engine) -> int:
-    """Fail what a service of one process left behind when it was stopped; how many jobs that were."""
+    """Fail what a service that ran its jobs itself left behind when it was stopped; how many jobs that were."""
     with engine.begin() as connection:
         ending = _ending(JobStatus.FAILED, "the service was stopped while it ran. Submit it again.")
-        return connection.execute(ending.where(_is_not_final())).rowcount
-
-
-def count_open(engine: sa.Engine, before: dt.datetime) -> int:
-    """How many jobs entered before then are queued or running."""
-    query = sa.select(sa.func.count()).where(_is_not_final(), jobs.c.created_at < before)
-    with engine.connect() as connection:
-        return connection.execute(query).scalar_one()
+        return connection.execute(ending.where(_is_running(), jobs.c.deadline.is_(None))).rowcount
 
 
 def list_queued(engine: sa.Engine) -> list[int]:
@@ -414,16 +461,19 @@ def _ending(status: JobStatus, error: str | None = None) -> sa.Update:
 
 def _is_mine(job: Job) -> sa.ColumnElement[bool]:
     """Of a claimed job: still that of this attempt."""
-    running = jobs.c.status == JobStatus.RUNNING.value
-    return (jobs.c.number == job.number) & running & (jobs.c.attempts == job.attempts)
+    return (jobs.c.number == job.number) & _is_running() & (jobs.c.attempts == job.attempts)
+
+
+def _is_running() -> sa.ColumnElement[bool]:
+    return jobs.c.status == JobStatus.RUNNING.value
 
 
 def _is_not_final() -> sa.ColumnElement[bool]:
     return jobs.c.status.in_([JobStatus.QUEUED.value, JobStatus.RUNNING.value])
 
 
-def _worn_out() -> str:
-    return f"its worker died {MOST_ATTEMPTS} times while running it"
+def _is_worn_out() -> sa.ColumnElement[bool]:
+    return jobs.c.attempts >= MOST_ATTEMPTS
 
 
 def utc_now() -> dt.datetime:

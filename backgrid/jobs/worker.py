@@ -1,8 +1,8 @@
 """A worker: takes the numbers of jobs from the queue, runs them, and looks after those that were lost."""
 
 import contextlib
-import datetime as dt
 import logging
+import os
 import signal
 import threading
 import time
@@ -14,22 +14,21 @@ import sqlalchemy as sa
 from billiard.exceptions import WorkerLostError
 from celery import Celery, signals
 from celery.platforms import SecurityWarning
-from celery.worker import state as held
+from celery.worker import state as worker_state
 from celery.worker.control import control_command
-from kombu.transport.redis import Channel, QoS
+from celery.worker.request import Request
+from kombu.transport.redis import Channel
 
-from backgrid.errors import BackgridError
+from backgrid.errors import BackgridError, counted
 from backgrid.jobs import store
-from backgrid.jobs.queue import END, MARGIN, TASK, BrokerError, count_messages, job_seconds, list_messages, publish
-from backgrid.jobs.running import Outcome, remove_leftovers, run_job, write_outcome
+from backgrid.jobs.queue import END_TASK, MARGIN, TASK, BrokerError, job_seconds, list_messages, publish
+from backgrid.jobs.running import Outcome, insist, remove_leftovers, run_job, write_outcome
+from backgrid.jobs.store import NO_DATABASE
 from backgrid.standby import get_ready
 
 SWEEP = 5.0  # between two looks for lost jobs [seconds]
-PATIENCE = 60.0  # with a database that does not answer [seconds]
-NEW = dt.timedelta(seconds=SWEEP)  # a job whose message may be on its way
-MANY = 1_000  # jobs, whose messages are counted and not looked at
 PAUSE = 0.5  # before something is tried again [seconds]
-NO_DATABASE = (sa.exc.OperationalError, sa.exc.InterfaceError)
+NICENESS = 10  # so that jobs leave the processor to who takes them in
 
 logger = logging.getLogger("backgrid.jobs")
 
@@ -53,21 +52,22 @@ def start_worker(queue: Celery, engine: sa.Engine, processes: int) -> int:
     BrokerError
         If there is no broker to begin with; for one that vanishes later it waits.
     """
-    count_messages(queue)
+    list_messages(queue)
+    remove_leftovers()
     signals.worker_init.connect(lambda **_: get_ready(), weak=False)  # once, before processes are forked
     signals.worker_process_init.connect(lambda **_: _begin(engine), weak=False)
     signals.worker_ready.connect(lambda **_: _be_ready(engine, queue, processes), weak=False)
     _outlive_the_broker()
     _log_briefly()
 
-    @queue.task(name=TASK, bind=True)
-    def run(task: Any, number: int) -> None:
+    @queue.task(name=TASK, Request=_request_class(engine))
+    def run(number: int) -> None:
         try:
-            run_number(engine, number, again=bool(task.request.delivery_info.get("redelivered")))
+            run_number(engine, number)
         except NO_DATABASE as error:
             logger.warning("job %d is left for later: %s", number, " ".join(str(error).split()))
 
-    control_command(name=END)(end_number)
+    control_command(name=END_TASK)(end_number)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SecurityWarning)  # of root: messages are JSON, and hold numbers only
         worker = queue.Worker(
@@ -80,7 +80,7 @@ def start_worker(queue: Celery, engine: sa.Engine, processes: int) -> int:
 def _begin(engine: sa.Engine) -> None:
     """In a process that has just been forked."""
     engine.dispose(close=False)  # its connections are the parent's
-    remove_leftovers(job_seconds() + 2.0 * MARGIN)
+    os.nice(NICENESS)
 
 
 def _be_ready(engine: sa.Engine, queue: Celery, processes: int) -> None:
@@ -88,24 +88,26 @@ def _be_ready(engine: sa.Engine, queue: Celery, processes: int) -> None:
     _start_sweeper(engine, queue)
 
 
-def _outlive_the_broker() -> None:
-    """Let jobs run on when the connection to the broker is lost.
+def _request_class(engine: sa.Engine) -> type[Request]:
+    """What a worker does with a message: one that is given back, since its process died, may be run again at once."""
 
-    Their messages are not given back then, which would run them twice at a time, and are not acknowledged on a channel
-    that is closed, which would end the worker. They come again when the jobs have ended, or are lost with the broker.
+    class ReleasingRequest(Request):
+        def reject(self, requeue: bool = False) -> None:
+            if requeue:
+                with contextlib.suppress(*NO_DATABASE):  # then it is lost until its deadline
+                    store.release(engine, int(self.id))
+            super().reject(requeue)
+
+    return ReleasingRequest
+
+
+def _outlive_the_broker() -> None:
+    """Let jobs run on when the connection to the broker is lost, and not end the worker over a closed channel.
+
+    Their messages come again, at once or when it is back, and find that there is nothing to do.
     """
-    QoS.restore_unacked = _give_back  # type: ignore[method-assign]
     for answer in (Channel.basic_ack, Channel.basic_reject):
         setattr(Channel, answer.__name__, _unless_closed(answer))
-
-
-def _give_back(taken: QoS, client: Any = None) -> None:
-    """The messages that a worker has taken, save those whose jobs it runs."""
-    running = {request.message.delivery_tag for request in held.active_requests}
-    with taken.channel.conn_or_acquire(client) as open_client:
-        for tag in taken._delivered.keys() - running:
-            taken.restore_by_tag(tag, client=open_client)
-    taken._delivered.clear()
 
 
 def _unless_closed(answer: Callable[..., None]) -> Callable[..., None]:
@@ -134,23 +136,24 @@ def _log_briefly() -> None:
 
 def end_number(state: Any, number: int) -> None:
     """End the processes of this worker that run a job; not by Celery's `revoke`, which remembers numbers for hours."""
-    for request in {*held.reserved_requests, *held.active_requests}:
+    for request in {*worker_state.reserved_requests, *worker_state.active_requests}:
         if request.id == str(number):
             request.terminate(state.consumer.pool, signal="KILL")
 
 
-def run_number(engine: sa.Engine, number: int, *, again: bool = False) -> None:
+def run_number(engine: sa.Engine, number: int) -> None:
     """Run the job of a message, if it is still to be run."""
-    job = _insist(lambda: store.claim(engine, number, again=again))
+    limit = job_seconds()
+    job = insist(lambda: store.claim(engine, number, seconds=limit + 2.0 * MARGIN))
     if job is None:
         return
-    started, limit = time.perf_counter(), job_seconds()
+    started = time.perf_counter()
     try:
         with _time_limit(limit):
             outcome = run_job(job)
     except TimeUp:
         outcome = Outcome(error=BackgridError(f"it ran longer than {limit:g} seconds"))
-    written = _insist(lambda: write_outcome(engine, job, outcome))
+    written = insist(lambda: write_outcome(engine, job, outcome))
     said = "had ended elsewhere" if not written else "failed" if outcome.error else "completed"
     logger.info("job %s %s, %.1f ms", job.id, said, 1e3 * (time.perf_counter() - started))
 
@@ -171,32 +174,14 @@ def _time_limit(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def _insist(work: Any) -> Any:
-    """Do what needs the database, again while it does not answer; what then fails is left to the sweeper."""
-    until = time.monotonic() + PATIENCE
-    while True:
-        try:
-            return work()
-        except NO_DATABASE:
-            if time.monotonic() > until:
-                raise
-            time.sleep(PAUSE)
-
-
 def sweep(engine: sa.Engine, queue: Celery) -> int:
     """Queue again what was lost: by workers that vanished, or by a broker that forgot; how many messages were sent."""
-    now, limit = dt.datetime.now(dt.UTC), dt.timedelta(seconds=job_seconds() + 2.0 * MARGIN)
-    store.requeue_lost(engine, now - limit)
-    messages = count_messages(queue)  # first: a job ends before its message does
-    to_do = store.count_open(engine, now - NEW)
-    # messages of jobs that have ended may make up for lost ones, but to look at each takes long where there are many
-    if not to_do or MANY < to_do <= messages:
-        return 0
+    store.requeue_overdue(engine)
     lost = _find_lost(engine, queue)
     if lost:
         time.sleep(PAUSE)
         lost &= _find_lost(engine, queue)  # not what was on its way
-    publish(queue, sorted(lost))
+        publish(queue, sorted(lost))
     return len(lost)
 
 
@@ -212,7 +197,7 @@ def _start_sweeper(engine: sa.Engine, queue: Celery) -> None:
             time.sleep(SWEEP)
             try:
                 if sent := sweep(engine, queue):
-                    logger.warning("messages of %d jobs were lost, and sent again", sent)
+                    logger.warning("messages of %s were lost, and sent again", counted(sent, "job"))
             except BrokerError:
                 pass  # it has said so
             except Exception as error:  # whatever it was, jobs that are lost later must be found

@@ -263,7 +263,7 @@ def with_workers(folder: Path, n_jobs: int, n_many: int, rate: float) -> Iterato
         )
 
 
-def rows(n_jobs: int = 500, n_many: int = 10_000, rate: float = 50.0) -> Iterator[tuple[str, str]]:
+def rows(n_jobs: int = 500, n_many: int = 10_000, rate: float = 100.0) -> Iterator[tuple[str, str]]:
     """Both services, one after the other."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
@@ -276,7 +276,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--jobs", type=int, default=500, help="of each number of clients, up to 10,000")
     parser.add_argument("--many", type=int, default=10_000, help="at once, up to 10,000")
-    parser.add_argument("--rate", type=float, default=50.0, help="of the load at which queueing is measured [jobs/s]")
+    parser.add_argument("--rate", type=float, default=100.0, help="of the load at which queueing is measured [jobs/s]")
     parser.add_argument("--source", choices=["yahoo", "sample"], default="yahoo", help="of the prices, both on disk")
     given = parser.parse_args()
     ASKED["source"] = given.source
