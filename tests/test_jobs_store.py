@@ -451,6 +451,19 @@ def test_number_is_never_given_twice_and_a_job_takes_its_rows_along(engine):
     assert enter(engine).number == done.number + 1
 
 
+def test_jobs_of_a_user_can_be_deleted_while_one_runs(engine):
+    done, running, others = complete(engine, enter(engine), b"<p>"), enter(engine, OLD), enter(engine, owner="bob")
+    claimed = claim(engine, running)
+    with engine.begin() as connection:
+        connection.execute(sa.text("DELETE FROM jobs WHERE owner = 'ann'"))
+    assert not store.finish(engine, claimed, respond(claimed), b"<p>")
+    assert not store.fail(engine, claimed, "late")
+    assert not store.cancel(engine, running)
+    assert store.find_job(engine, done.id) is None and store.read_report(engine, done) is None
+    assert store.list_jobs(engine, filters={}, limit=10) == [others]
+    assert [count(engine, table) for table in OF_A_JOB] == [0, 0, 0]
+
+
 # ---- opening and migrating -------------------------------------------------------------------------------------------
 
 
