@@ -25,6 +25,9 @@ def start() -> None:
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
         raise
+    except OSError as error:  # of the machine: no space, no permission
+        sys.stderr.write(f"backgrid: {error}\n")
+        sys.exit(code)
 
 
 if __name__ == "__main__":

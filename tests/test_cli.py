@@ -455,6 +455,14 @@ def test_program_exits_0_1_or_2_and_shows_no_traceback(words, code, tmp_path):
     assert "Traceback" not in done.stderr and len(done.stderr.splitlines()) == bool(code)
 
 
+def test_program_whose_output_cannot_be_written_says_so_in_a_line():
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "backgrid", "settings"], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert (done.returncode, done.stderr) == (1, "backgrid: [Errno 28] No space left on device\n")
+
+
 ENDINGS = {  # what the command does, and its exit code
     "sys.exit(3)": 3,
     "sys.exit('words')": 1,
