@@ -9,6 +9,7 @@ import json
 import logging
 import re
 import socket
+import sqlite3
 import threading
 import time
 from pathlib import Path
@@ -448,6 +449,21 @@ def test_database_that_hangs_is_answered_for(hurried, hanging, caplog):
     hanging.set()
     until(lambda: hurried.client.get("/health").status_code == 200)
     assert_refused(hurried.client.get(paths[0]), 404, "there is no job .*")
+
+
+def test_service_that_runs_its_jobs_itself_takes_its_time_for_them_alone(service, monkeypatch):
+    """Everything else is answered in time, also while another program keeps its file locked."""
+    monkeypatch.setattr(middleware, "LONGEST_ANSWER", 0.25)
+    monkeypatch.setattr(api, "run_job", lambda job: time.sleep(0.6) or Outcome(respond(job)))
+    assert enter(service).json()["status"] == "completed"
+    with sqlite3.connect(service.engine.url.database) as other, concurrent.futures.ThreadPoolExecutor(4) as threads:
+        other.execute("BEGIN IMMEDIATE")
+        entered = [threads.submit(enter, service, {**AAPL, "fees": fees}) for fees in (0.1, 0.2, 0.3, 0.4)]
+        until(lambda: service.client.get("/health").status_code == 503)
+        other.rollback()
+        assert [answer.result().json()["status"] for answer in entered] == ["completed"] * 4
+    other.close()
+    assert service.client.get("/health").status_code == 200
 
 
 def test_error_that_comes_too_late_is_told_to_the_log_alone(hurried, monkeypatch, caplog):

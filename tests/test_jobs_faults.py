@@ -1,6 +1,7 @@
 """The service when a worker, the broker or the database stops: no job is lost, and none is done twice."""
 
 import contextlib
+import datetime as dt
 import os
 import signal
 
@@ -8,7 +9,7 @@ import pytest
 import redis
 import sqlalchemy as sa
 from servers import is_alive, list_processes, number_of, run_site, run_worker, until
-from tricky_worker import HANGS
+from tricky_worker import HANGS, HEEDS_NO_TIME
 
 from backgrid.jobs import store
 from backgrid.jobs.queue import list_messages, publish
@@ -47,6 +48,20 @@ def test_jobs_of_a_killed_worker_are_done_by_another(site):
     assert site.count_results()[0] == before + 22
 
 
+def test_jobs_of_a_worker_that_is_frozen_are_done_by_another_at_their_deadline(site):
+    """Whatever limit that other has for jobs of its own; and what the first still does then comes too late."""
+    with run_worker({**site.settings, "BACKGRID_JOB_SECONDS": "5"}, site.folder, processes=1) as frozen:
+        job = site.service.submit({**AAPL, "cash": HANGS})
+        site.started(job)
+        os.killpg(frozen.pid, signal.SIGSTOP)
+        with run_worker({**site.settings, "BACKGRID_JOB_SECONDS": "3600"}, site.folder, processes=1):
+            site.let_go(job)
+            assert site.service.wait([job], 5.0 + 20.0 + 30.0) == ["completed"]
+            os.killpg(frozen.pid, signal.SIGCONT)
+            until(lambda: not list_messages(site.queue), "every message was taken")
+    assert (site.service.standing(job), site.attempts(job)) == ("completed", 2)
+
+
 def test_a_connection_that_is_cut_runs_no_job_twice(site):
     """A message that is given back then does not start a job that runs on."""
     before = site.count_results()[0]
@@ -65,10 +80,11 @@ def test_a_connection_that_is_cut_runs_no_job_twice(site):
 
 def test_a_job_that_runs_too_long_fails_with_its_limit(site):
     with run_worker({**site.settings, "BACKGRID_JOB_SECONDS": "0.5"}, site.folder):
-        jobs = [site.service.submit({**AAPL, "cash": HANGS}), site.service.submit({**AAPL, "report": True})]
-        assert site.service.wait([*jobs, site.service.submit(AAPL)]) == ["failed", "failed", "completed"]
-        assert [site.service.read(job)["error"] for job in jobs] == ["it ran longer than 0.5 seconds"] * 2
-        assert [site.attempts(job) for job in jobs] == [1, 1]
+        kinds = ({"cash": HEEDS_NO_TIME}, {"cash": HANGS}, {"report": True})
+        jobs = [site.service.submit({**AAPL, **kind}) for kind in kinds]
+        assert site.service.wait([*jobs, site.service.submit(AAPL)]) == ["failed"] * 3 + ["completed"]
+        assert [site.service.read(job)["error"] for job in jobs] == ["it ran longer than 0.5 seconds"] * 3
+        assert [site.attempts(job) for job in jobs] == [1, 1, 1]
 
 
 def test_a_worker_told_to_stop_ends_what_it_runs_and_goes(site):
@@ -111,7 +127,7 @@ def test_a_job_whose_workers_vanish_with_its_message_is_queued_again_and_at_last
     for attempt in (1, 2, 3):
         assert store.claim(site.engine, job.number, seconds=60.0).attempts == attempt
         assert sweep(site.engine, site.queue) == 0  # it may still be running
-        store.release(site.engine, job.number)
+        store.release(site.engine, job.number, store.utc_now() + dt.timedelta(seconds=1))
         assert sweep(site.engine, site.queue) == (attempt < 3)
         site.queue.control.purge()
     with site.engine.connect() as connection:

@@ -98,6 +98,10 @@ def claim(engine, job, seconds=60.0):
     return store.claim(engine, job.number, seconds=seconds)
 
 
+def release(engine, job):
+    store.release(engine, job.number, store.utc_now() + dt.timedelta(seconds=1))
+
+
 def complete(engine, job, html=None):
     claimed = claim(engine, job)
     assert store.finish(engine, claimed, respond(claimed), html)
@@ -245,7 +249,7 @@ def test_questions_of_one_owner_are_answered_by_an_index(sqlite):
     store.entered_at(engine, "ann", 5)
     store.list_jobs(engine, owner="ann", filters={}, before=9, limit=5)
     claim(engine, store.find_job(engine, job.id))
-    store.release(engine, job.number)
+    release(engine, job)
     store.requeue_overdue(engine)
     store.fail_interrupted(engine)
     store.list_queued(engine)
@@ -279,15 +283,29 @@ def test_job_of_a_worker_is_anothers_after_its_deadline_or_when_it_is_released(e
     clock.now += dt.timedelta(seconds=1)
     assert claim(engine, job).attempts == 2
     assert claim(engine, job) is None
-    store.release(engine, job.number)
+    release(engine, job)
     assert claim(engine, job).attempts == 3
+
+
+def test_job_that_another_has_taken_over_is_neither_released_nor_failed(engine, clock):
+    """Of a worker that was frozen, and hears late of what became of its own."""
+    job = enter(engine)
+    claim(engine, job, 20.0)
+    latest = clock.now + dt.timedelta(seconds=10)
+    clock.now += dt.timedelta(seconds=21)
+    assert claim(engine, job).attempts == 2
+    store.release(engine, job.number, latest)
+    store.fail_running(engine, job.number, latest, "it ran too long")
+    assert claim(engine, job) is None and store.find_job(engine, job.id).status is JobStatus.RUNNING
+    store.fail_running(engine, job.number, clock.now + dt.timedelta(seconds=1), "it ran too long")
+    assert store.find_job(engine, job.id).error == "it ran too long"
 
 
 def test_job_that_a_service_runs_itself_is_no_workers_and_its_own_again(engine, clock):
     job, _ = store.submit(engine, AAPL, owner="ann", here=True)
     assert (job.status, job.attempts) == (JobStatus.RUNNING, 0)
     clock.now += dt.timedelta(days=400)
-    store.release(engine, job.number)
+    release(engine, job)
     store.requeue_overdue(engine)
     assert claim(engine, job) is None and store.list_queued(engine) == []
     assert [claim(engine, job, None).attempts for _ in range(3)] == [1, 2, 3]
@@ -314,7 +332,7 @@ def test_job_that_has_ended_stays_as_it_is(engine, end):
     assert not store.finish(engine, claimed, respond(job))
     assert not store.fail(engine, claimed, "other")
     assert not store.cancel(engine, job)
-    store.release(engine, job.number)
+    release(engine, job)
     store.requeue_overdue(engine)
     assert store.fail_interrupted(engine) == 0
     assert store.find_job(engine, job.id) == ended
@@ -329,7 +347,7 @@ def test_job_that_is_queued_again_while_it_is_asked_for_is_not_called_worn_out(e
     def queue_again(_connection, _cursor, statement, *_):
         if statement.startswith("UPDATE jobs SET status=") and "attempts=" in statement and not queued:
             queued.append(True)
-            store.release(engine, job.number)
+            release(engine, job)
             store.requeue_overdue(engine)
 
     sa.event.listen(engine, "after_cursor_execute", queue_again)
@@ -403,10 +421,16 @@ def test_lost_job_is_queued_again_and_failed_at_last(engine, clock):
         store.requeue_overdue(engine)
         assert store.find_job(engine, job.id).status is JobStatus.RUNNING  # it may still run
         clock.now += dt.timedelta(seconds=1)
-        store.requeue_overdue(engine)
+        assert store.requeue_overdue(engine) == [job.number] * (attempt < 3)
     ended = store.find_job(engine, job.id)
     assert (ended.status, ended.error) == (JobStatus.FAILED, store.WORN_OUT)
     assert store.list_queued(engine) == [fresh.number]
+
+
+def test_error_of_any_text_is_kept(engine):
+    job = claim(engine, enter(engine))
+    assert store.fail(engine, job, "a\0b\ud800c")
+    assert store.find_job(engine, job.id).error == r"a\0b\ud800c"
 
 
 def test_queued_jobs_are_listed(engine):
@@ -425,14 +449,16 @@ def test_only_what_the_service_ran_itself_is_interrupted_with_it(engine):
     assert [store.find_job(engine, job.id) for job in (waiting, of_worker)] == [waiting, of_worker]
 
 
-def test_database_is_held_by_one_at_a_time(engine):
-    with store.held_alone(engine) as first:
-        with store.held_alone(engine) as second:
-            assert (first, second) == (True, False)
-        with store.held_alone(engine) as third:
-            assert not third
-    with store.held_alone(engine) as again:
+def test_file_is_held_by_one_at_a_time_whatever_it_is_called(sqlite, tmp_path):
+    (tmp_path / "other.db").symlink_to(tmp_path / "jobs.db")
+    by_link = store.open_store(f"sqlite:///{tmp_path / 'other.db'}")
+    with store.held_alone(sqlite) as first:
+        for engine in (sqlite, by_link):
+            with store.held_alone(engine) as second:
+                assert (first, second) == (True, False)
+    with store.held_alone(by_link) as again:
         assert again
+    by_link.dispose()
 
 
 def test_queue_is_named_after_its_database(engine, tmp_path):

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
 import threading
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
@@ -34,8 +33,6 @@ MOST_AT_ONCE = 8  # jobs that the service runs itself
 MOST_LISTED = 500
 FILTERS = ("status", "symbol", "strategy", "before", "limit")
 CALM = pd.DataFrame(100.0, index=pd.bdate_range("2023-01-02", periods=100), columns=["Open", "High", "Low", "Close"])
-
-logger = logging.getLogger("backgrid.jobs")
 
 TOKEN = HTTPBearer(bearerFormat="JWT", auto_error=False, description="The sub of the token owns the jobs.")
 JobId = Annotated[str, Path(description="As `POST /api/v1/jobs` gave it.", max_length=100)]
@@ -73,8 +70,7 @@ def create_app(
         dependencies=[] if names is None else [Depends(_called_by(names))],
     )
     app.add_middleware(limit_bodies)
-    if queue is not None:
-        app.add_middleware(limit_time)
+    app.add_middleware(limit_time, unlimited=("POST", "/api/v1/jobs") if queue is None else None)
     app.add_middleware(log_requests)
     handle_errors(app)
     Owner = Annotated[str | None, Depends(_who(issuer))]

@@ -81,11 +81,14 @@ def log_requests(app: Any) -> Any:
     return logged
 
 
-def limit_time(app: Any) -> Any:
-    """ASGI middleware that answers for what is held up, by a database that hangs or a client that sends no end."""
+def limit_time(app: Any, unlimited: tuple[str, str] | None = None) -> Any:
+    """ASGI middleware that answers for what is held up, by a database that hangs or a client that sends no end.
+
+    unlimited  method and path of the door that may take long
+    """
 
     async def timed(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http":
+        if scope["type"] != "http" or (scope["method"], scope["path"]) == unlimited:
             return await app(scope, receive, send)
         has_begun = is_late = False
 

@@ -200,19 +200,14 @@ def _set_up_sqlite(connection: sqlite3.Connection, _: Any) -> None:
 
 @contextlib.contextmanager
 def held_alone(engine: sa.Engine) -> Iterator[bool]:
-    """Whether no other process is in here with the same database, which keeps others out until the end."""
-    if engine.dialect.name == "postgresql":
-        with _statements(engine) as connection:  # the lock goes with its connection
-            yield connection.execute(sa.text("SELECT pg_try_advisory_lock(20261123)")).scalar_one()
-            connection.invalidate()
-    else:
-        with Path(f"{engine.url.database}.lock").open("ab") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-            else:
-                yield True
+    """Whether no other process is in here with the same SQLite file, which keeps others out until the end."""
+    with Path(f"{Path(engine.url.database or '').resolve()}.lock").open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
 
 
 def queue_name(engine: sa.Engine) -> str:
@@ -382,11 +377,12 @@ def claim(engine: sa.Engine, number: int, *, seconds: float | None) -> Job | Non
         return None
 
 
-def release(engine: sa.Engine, number: int) -> None:
-    """Let others take a job at once, as its worker is known to be dead."""
+def release(engine: sa.Engine, number: int, begun_before: dt.datetime) -> None:
+    """Let others take a job at once, as the worker that began it before then is known to be dead."""
+    own = _is_running() & (jobs.c.started_at < begun_before)
     with _statements(engine) as connection:
         over = sa.update(jobs).values(deadline=utc_now() - dt.timedelta(seconds=1))
-        connection.execute(over.where(jobs.c.number == number, _is_running(), jobs.c.deadline.is_not(None)))
+        connection.execute(over.where(jobs.c.number == number, own, jobs.c.deadline.is_not(None)))
 
 
 def finish(engine: sa.Engine, job: Job, response: BacktestResponse, html: bytes | None = None) -> bool:
@@ -410,6 +406,13 @@ def fail(engine: sa.Engine, job: Job, error: str) -> bool:
         return bool(connection.execute(_ending(JobStatus.FAILED, error).where(_is_mine(job))).rowcount)
 
 
+def fail_running(engine: sa.Engine, number: int, begun_before: dt.datetime, error: str) -> None:
+    """Note why a job failed whose worker, that began it before then, can no longer say so."""
+    own = _is_running() & (jobs.c.started_at < begun_before)
+    with engine.begin() as connection:
+        connection.execute(_ending(JobStatus.FAILED, error).where(jobs.c.number == number, own))
+
+
 def cancel(engine: sa.Engine, job: Job) -> bool:
     """Cancel a job that has not ended; whether it had not."""
     with engine.begin() as connection:
@@ -417,12 +420,13 @@ def cancel(engine: sa.Engine, job: Job) -> bool:
         return bool(connection.execute(ending.where(jobs.c.number == job.number, _is_not_final())).rowcount)
 
 
-def requeue_overdue(engine: sa.Engine) -> None:
-    """Queue again what a worker took and had not ended by its deadline; fail what was begun too often."""
+def requeue_overdue(engine: sa.Engine) -> list[int]:
+    """Queue again what workers had not ended by its deadline, and give its numbers; fail what was begun too often."""
     overdue = _is_running() & (jobs.c.deadline < utc_now())
     with engine.begin() as connection:
         connection.execute(_ending(JobStatus.FAILED, WORN_OUT).where(overdue, _is_worn_out()))
-        connection.execute(sa.update(jobs).where(overdue).values(status=JobStatus.QUEUED.value))
+        again = sa.update(jobs).where(overdue).values(status=JobStatus.QUEUED.value).returning(jobs.c.number)
+        return [*connection.execute(again).scalars()]
 
 
 def fail_interrupted(engine: sa.Engine) -> int:
@@ -456,6 +460,8 @@ def _job(row: Any) -> Job:
 def _ending(status: JobStatus, error: str | None = None) -> sa.Update:
     """End jobs; one that is not completed gives its key back."""
     key = {} if status is JobStatus.COMPLETED else {"key": None}
+    if error is not None:  # a database holds neither a zero byte nor half a surrogate pair
+        error = error.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
     return sa.update(jobs).values(status=status.value, finished_at=utc_now(), error=error, **key)
 
 

@@ -1,6 +1,7 @@
 """A worker: takes the numbers of jobs from the queue, runs them, and looks after those that were lost."""
 
 import contextlib
+import datetime as dt
 import logging
 import os
 import signal
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import sqlalchemy as sa
-from billiard.exceptions import WorkerLostError
+from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery import Celery, signals
 from celery.platforms import SecurityWarning
 from celery.worker import state as worker_state
@@ -28,6 +29,7 @@ from backgrid.standby import get_ready
 
 SWEEP = 5.0  # between two looks for lost jobs [seconds]
 PAUSE = 0.5  # before something is tried again [seconds]
+KILLED = (WorkerLostError, TimeLimitExceeded)  # what Celery calls it
 NICENESS = 10  # so that jobs leave the processor to who takes them in
 
 logger = logging.getLogger("backgrid.jobs")
@@ -53,7 +55,6 @@ def start_worker(queue: Celery, engine: sa.Engine, processes: int) -> int:
         If there is no broker to begin with; for one that vanishes later it waits.
     """
     list_messages(queue)
-    remove_leftovers()
     signals.worker_init.connect(lambda **_: get_ready(), weak=False)  # once, before processes are forked
     signals.worker_process_init.connect(lambda **_: _begin(engine), weak=False)
     signals.worker_ready.connect(lambda **_: _be_ready(engine, queue, processes), weak=False)
@@ -81,6 +82,7 @@ def _begin(engine: sa.Engine) -> None:
     """In a process that has just been forked."""
     engine.dispose(close=False)  # its connections are the parent's
     os.nice(NICENESS)
+    remove_leftovers()  # a process that was killed is followed by a new one
 
 
 def _be_ready(engine: sa.Engine, queue: Celery, processes: int) -> None:
@@ -89,16 +91,29 @@ def _be_ready(engine: sa.Engine, queue: Celery, processes: int) -> None:
 
 
 def _request_class(engine: sa.Engine) -> type[Request]:
-    """What a worker does with a message: one that is given back, since its process died, may be run again at once."""
+    """What a worker does with a message whose process was killed: by others, or since it did not heed its time."""
 
-    class ReleasingRequest(Request):
+    class Watched(Request):
+        def latest(self) -> dt.datetime:
+            """Before which its own process began the job, if it did: others may only after its deadline."""
+            return dt.datetime.fromtimestamp((self.time_start or 0.0) + job_seconds() + MARGIN, dt.UTC)
+
         def reject(self, requeue: bool = False) -> None:
             if requeue:
                 with contextlib.suppress(*NO_DATABASE):  # then it is lost until its deadline
-                    store.release(engine, int(self.id))
+                    store.release(engine, int(self.id), self.latest())
             super().reject(requeue)
 
-    return ReleasingRequest
+        def on_timeout(self, soft: bool, timeout: float) -> None:
+            with contextlib.suppress(*NO_DATABASE):
+                store.fail_running(engine, int(self.id), self.latest(), _too_long(job_seconds()))
+            super().on_timeout(soft, timeout)
+
+    return Watched
+
+
+def _too_long(seconds: float) -> str:
+    return f"it ran longer than {seconds:g} seconds"
 
 
 def _outlive_the_broker() -> None:
@@ -122,7 +137,7 @@ def _log_briefly() -> None:
     """A line a job is this module's; of Celery's only what is wrong, without its own traceback of a dead child."""
 
     def shorten(record: logging.LogRecord) -> bool:
-        if isinstance(record.args, tuple) and record.args and isinstance(record.args[0], WorkerLostError):
+        if isinstance(record.args, tuple) and record.args and isinstance(record.args[0], KILLED):
             record.exc_info = None
         return True
 
@@ -152,7 +167,7 @@ def run_number(engine: sa.Engine, number: int) -> None:
         with _time_limit(limit):
             outcome = run_job(job)
     except TimeUp:
-        outcome = Outcome(error=BackgridError(f"it ran longer than {limit:g} seconds"))
+        outcome = Outcome(error=BackgridError(_too_long(limit)))
     written = insist(lambda: write_outcome(engine, job, outcome))
     said = "had ended elsewhere" if not written else "failed" if outcome.error else "completed"
     logger.info("job %s %s, %.1f ms", job.id, said, 1e3 * (time.perf_counter() - started))
@@ -176,12 +191,13 @@ def _time_limit(seconds: float) -> Iterator[None]:
 
 def sweep(engine: sa.Engine, queue: Celery) -> int:
     """Queue again what was lost: by workers that vanished, or by a broker that forgot; how many messages were sent."""
-    store.requeue_overdue(engine)
+    overdue = {*store.requeue_overdue(engine)}  # whose messages the broker may keep for long
     lost = _find_lost(engine, queue)
     if lost:
         time.sleep(PAUSE)
         lost &= _find_lost(engine, queue)  # not what was on its way
-        publish(queue, sorted(lost))
+    lost |= overdue
+    publish(queue, sorted(lost))
     return len(lost)
 
 
