@@ -1,4 +1,4 @@
-"""Measure the speeds that the README names, and write them there: `make bench`.
+"""Measure the speeds that the README names, and write them there: `make bench`, or `make bench ARGS=jobs` for some.
 
 Each figure is the median of repeated runs, and where two things are compared they take turns, so that a slow moment of
 the machine meets both.
@@ -6,12 +6,13 @@ the machine meets both.
 
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import batches
@@ -142,16 +143,33 @@ def one_ledger(rounds: int = 50) -> tuple[str, str]:
     return "a new request in the ledger of trials", f"{median * 1e3:.1f} ms"
 
 
+def single() -> list[tuple[str, str]]:
+    """What is called once at a time."""
+    return [import_ratio(), one_backtest(), *beside_peers(), one_portfolio(), one_report(), one_ledger()]
+
+
+GROUPS: dict[str, Callable[[], Iterable[tuple[str, str]]]] = {
+    "single": single,
+    "batches": lambda: [batches.batch_beside_a_loop()],
+    "jobs": jobs.rows,
+    "sweeps": sweeps.rows,
+    "calibration": calibration.rows,
+}
+
+
 def main() -> None:
+    """Measure the groups of rows that are named, or all, and write them into the table."""
     os.environ["BACKGRID_LEDGER"] = "off"
-    rows = [import_ratio(), one_backtest(), *beside_peers(), one_portfolio(), one_report(), one_ledger()]
-    rows += [batches.batch_beside_a_loop(), *jobs.rows(), *sweeps.rows(), *calibration.rows()]
-    where = f"Python {platform.python_version()}, {os.cpu_count()} cores, medians of one `make bench`."
-    table = "\n".join(["| what | measured |", "| --- | --- |", *(f"| {what} | {value} |" for what, value in rows)])
-    print(f"{table}\n\n{where}")
-    readme = ROOT / "README.md"
+    readme, names = ROOT / "README.md", sys.argv[1:] or [*GROUPS]
+    measured = dict(row for name in names for row in GROUPS[name]())
     before, rest = readme.read_text(encoding="utf-8").split(START)
-    readme.write_text(f"{before}{START}\n{table}\n\n{where}\n{END}{rest.split(END)[1]}", encoding="utf-8")
+    table, after = rest.split(END)
+    kept = {} if {*names} == {*GROUPS} else dict(re.findall(r"^\| (?!what |---)(.*?) \| (.*) \|$", table, re.MULTILINE))
+    head = ["| what | measured |", "| --- | --- |"]
+    lines = "\n".join([*head, *(f"| {what} | {how} |" for what, how in (kept | measured).items())])
+    where = f"Python {platform.python_version()}, {os.cpu_count()} cores; medians; what is compared took turns."
+    print(f"{lines}\n\n{where}")
+    readme.write_text(f"{before}{START}\n{lines}\n\n{where}\n{END}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":
