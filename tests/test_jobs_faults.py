@@ -34,7 +34,7 @@ def site(whole_site):
 
 
 def test_jobs_of_a_killed_worker_are_done_by_another(site):
-    """After the visibility timeout: the limit of a job and twice ten seconds."""
+    """After their deadline: the limit of a job and twice ten seconds."""
     brief, before = {**site.settings, "BACKGRID_JOB_SECONDS": "4"}, site.count_results()[0]
     with run_worker(brief, site.folder) as worker:
         hanging, others = site.submit_hanging(AAPL, 2)

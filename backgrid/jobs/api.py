@@ -216,7 +216,7 @@ def check_params(request: BacktestRequest) -> None:
 
 
 def answer(engine: sa.Engine, job: store.Job, code: int = 200) -> Response:
-    """A job with what came of it so far, written here: many thousand numbers take no second check."""
+    """A job with what came of it so far, written here, so that FastAPI does not check many thousand numbers again."""
     has_report = job.report and job.status is JobStatus.COMPLETED
     told = JobAnswer(
         **store.read_result(engine, job).model_dump(),

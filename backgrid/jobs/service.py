@@ -80,8 +80,7 @@ def start_workers(processes: int) -> None:
 def _database(has_broker: bool) -> str:
     """URL of the database; ParameterError for one of the wrong kind, before it is opened."""
     url = setting("BACKGRID_DATABASE_URL")
-    is_file = url.startswith("sqlite")
-    if has_broker and is_file:
+    if has_broker and url.startswith("sqlite"):
         raise ParameterError("with BACKGRID_BROKER_URL, BACKGRID_DATABASE_URL must be a PostgreSQL")
     if not has_broker and url.startswith("postgresql"):
         raise ParameterError("without BACKGRID_BROKER_URL, BACKGRID_DATABASE_URL must be a file of SQLite")
