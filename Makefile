@@ -18,7 +18,7 @@ report: .venv/for-run  ## Run the AAPL report on the embedded sample; the last l
 	@$(RUN) backgrid report $(ARGS)
 
 test: .venv/for-test  ## Run all tests, the notebooks and the import rules (one of them: ARGS="-k sharpe")
-	@BACKGRID_LEDGER=off $(RUN) pytest --numprocesses auto --dist loadfile \
+	@BACKGRID_LEDGER=off $(RUN) pytest --numprocesses auto --dist loadfile --no-loadscope-reorder \
 	    $(or $(ARGS),--cov --cov-report term-missing:skip-covered tests)
 	@test -n "$(ARGS)" || BACKGRID_LEDGER=off $(RUN) pytest notebooks/0*.ipynb
 

@@ -3,7 +3,6 @@
 import contextlib
 import datetime as dt
 import logging
-import os
 import signal
 import threading
 import time
@@ -30,7 +29,6 @@ from backgrid.standby import get_ready
 SWEEP = 5.0  # between two looks for lost jobs [seconds]
 PAUSE = 0.5  # before something is tried again [seconds]
 KILLED = (WorkerLostError, TimeLimitExceeded)  # what Celery calls it
-NICENESS = 10  # so that jobs leave the processor to who takes them in
 
 logger = logging.getLogger("backgrid.jobs")
 
@@ -81,7 +79,6 @@ def start_worker(queue: Celery, engine: sa.Engine, processes: int) -> int:
 def _begin(engine: sa.Engine) -> None:
     """In a process that has just been forked."""
     engine.dispose(close=False)  # its connections are the parent's
-    os.nice(NICENESS)
     remove_leftovers()  # a process that was killed is followed by a new one
 
 
