@@ -1,7 +1,7 @@
-"""What a sweep does for each combination, compiled: from a rule to masks of bars, from masks to trades, to metrics.
+"""What a sweep does for each combination, compiled: from the bars on which its position changes to trades, to metrics.
 
-Cost follows the trades, not the bars: a comparison of two lines is 64 bars a word, only bars on which the position
-changes are visited, and a stretch held in between is looked up in tables. What this does not serve (`AGAIN`) is
+Cost follows the trades, not the bars: only bars on which the position changes are visited, and a stretch held in
+between is looked up in tables. What this does not serve (`AGAIN`) is
 simulated bar by bar instead. Both ways end in `core_metrics`, the formulas of `metrics` for those metrics that need no
 more than a few sums.
 """
@@ -12,8 +12,9 @@ from typing import NamedTuple
 import numpy as np
 
 from backgrid._kernels import FILL_BAR, FILL_FEE, FILL_PRICE, FILL_UNITS, OPEN, compiled, pair_trades, simulate
+from backgrid._masks import BITS, WORD, any_known, changes_of, compare, evaluate
 from backgrid._sums import drawdowns
-from backgrid.lines import ABOVE, AND, CROSSED, LATCH, MINUS, NOT, OR
+from backgrid.lines import ABOVE
 
 CORE = (  # in the order of metrics.METRICS
     *("total_return", "cagr", "annual_volatility", "sharpe", "sortino", "calmar", "max_drawdown", "skew", "kurtosis"),
@@ -22,16 +23,8 @@ CORE = (  # in the order of metrics.METRICS
 FEW = ("total_return", "sharpe", "max_drawdown", "n_trades")  # these alone are computed a little faster
 DONE, REFUSED, AGAIN = 0, 1, 2  # state of a combination: REFUSED gave no signal, AGAIN is to be simulated
 
-WORD, LAST = 64, np.uint64(63)  # bars in a word of a mask, and its last bit
-NO, YES, ONE = np.uint64(0), np.uint64(2**64 - 1), np.uint64(1)
-BITS = ONE << np.arange(64, dtype=np.uint64)
-DE_BRUIJN, TOP_SIX = (
-    np.uint64(0x03F79D71B4CB0A89),
-    np.uint64(58),
-)  # a bit times this has its place on top
-PLACES = np.argsort([(1 << place) * 0x03F79D71B4CB0A89 % 2**64 >> 58 for place in range(64)])
-LENGTHS = np.array([number.bit_length() for number in range(2**12)], dtype=np.uint8)
 HIGH, LOW, FALL, R, R2, R3, R4, LOSS2 = 0, 1, 2, 3, 4, 5, 6, 7  # a record of a stretch, one line of the cache
+LENGTHS = np.array([number.bit_length() for number in range(2**12)], dtype=np.uint8)
 LARGEST_RATIO = 1e6  # as in metrics
 ROUNDING = 1e-14  # as in metrics
 STEADY = 0.5  # below this share of r^2 in its variance the sums have lost digits
@@ -58,39 +51,6 @@ class Account(NamedTuple):
 
 
 # ---- what all combinations share -------------------------------------------------------------------------------------
-
-
-@compiled
-def known_bars(lines):
-    """Masks of the bars on which a line is not NaN: uint64[n_lines, n_words] of float64[n_lines, n_bars]."""
-    n_lines, n_bars = lines.shape
-    known = np.zeros((n_lines, n_bars // WORD + 1), np.uint64)
-    for k in range(n_lines):
-        for word in range(n_bars // WORD + 1):
-            part, found = lines[k, word * WORD : (word + 1) * WORD], NO
-            for place in range(part.size):
-                found |= BITS[place] if part[place] == part[place] else NO
-            known[k, word] = found
-    return known
-
-
-@compiled
-def ranges(lines):
-    """Lowest and highest value of each line in each word of bars, NaN where one is NaN.
-
-    float64[n_lines, n_bars] to float64[n_lines, n_words, 2]; bars that are missing in the last word count for nothing.
-    """
-    n_lines, n_bars = lines.shape
-    found = np.full((n_lines, n_bars // WORD + 1, 2), np.nan)
-    for k in range(n_lines):
-        for word in range(n_bars // WORD):
-            low, high, total = np.inf, -np.inf, 0.0
-            for t in range(word * WORD, (word + 1) * WORD):
-                low, high = min(low, lines[k, t]), max(high, lines[k, t])
-                total += lines[k, t]
-            if total == total:
-                found[k, word, 0], found[k, word, 1] = low, high
-    return found
 
 
 @compiled
@@ -153,142 +113,6 @@ def _join(table, level, block, level_a, a, level_b, b):
         table[level, block, k] = table[level_a, a, k] + table[level_b, b, k]
 
 
-# ---- from a rule to the bars on which the position changes -----------------------------------------------------------
-
-
-@compiled
-def compare(left, right, range_left, range_right, above):
-    """Fill `above` with the mask of the bars on which left > right, false where either is NaN.
-
-    left, right    float64[n_bars]
-    range_left, range_right  float64[n_words, 2]  of `ranges`: words of bars that do not overlap are not read
-    above          uint64[n_words]
-    """
-    n_full = left.size // WORD
-    for word in range(n_full):
-        if range_left[word, 0] > range_right[word, 1]:
-            above[word] = YES
-        elif range_left[word, 1] <= range_right[word, 0]:
-            above[word] = NO
-        else:
-            found = NO
-            for place in range(WORD):
-                found |= BITS[place] if left[word * WORD + place] > right[word * WORD + place] else NO
-            above[word] = found
-    above[n_full] = NO
-    for t in range(n_full * WORD, left.size):
-        above[n_full] |= BITS[t % WORD] if left[t] > right[t] else NO
-
-
-@compiled
-def evaluate(program, rows, lines, known, ranges, stack):
-    """Masks of the bars on which the position of one combination is 1, is -1 and is known, at the bottom of `stack`.
-
-    program  int64[n_steps, 2]  what to do with the masks on top of the stack (lines.ABOVE ...); for ABOVE the column
-                                of `rows` that says which line is on the left, the one on the right being the next
-    rows     int64[n_columns]   lines of this combination
-    lines    float64[n_lines, n_bars], with `known` and `ranges` of them
-    stack    uint64[depth, 3, n_words]
-    """
-    top = -1
-    for step in range(program.shape[0]):
-        does, column = program[step]
-        if does == ABOVE:
-            top += 1
-            a, b = rows[column], rows[column + 1]
-            compare(lines[a], lines[b], ranges[a], ranges[b], stack[top, 0])
-            for w in range(stack.shape[2]):
-                stack[top, 1, w], stack[top, 2, w] = NO, known[a, w] & known[b, w]
-        elif does == CROSSED:
-            _cross(stack[top])
-        elif does == NOT:
-            for w in range(stack.shape[2]):
-                stack[top, 0, w] = ~stack[top, 0, w] & stack[top, 2, w]
-        else:
-            top -= 1
-            if does == LATCH:
-                _latch(stack[top], stack[top + 1])
-            else:
-                _combine(does, stack[top], stack[top + 1])
-
-
-@compiled
-def _cross(signal):
-    """From the bars above to those on which that began, both this bar and the one before being known."""
-    carry = carry_known = NO
-    for w in range(signal.shape[1]):
-        above, known = signal[0, w], signal[2, w]
-        signal[2, w] = known & ((known << ONE) | carry_known)
-        signal[0, w] = above & ~((above << ONE) | carry) & signal[2, w]
-        carry, carry_known = above >> LAST, known >> LAST
-
-
-@compiled
-def _combine(does, left, right):
-    """What AND, OR, MINUS and FILL make of two signals, in place of the left one."""
-    for w in range(left.shape[1]):
-        up, down, known = left[0, w], left[1, w], left[2, w]
-        both = known & right[2, w]
-        if does == AND:
-            up, down = up & right[0, w], (down | right[1, w]) & both
-        elif does == OR:
-            up, down = (up | right[0, w]) & both, down & right[1, w]
-        elif does == MINUS:
-            up, down = up & ~right[0, w] & both, right[0, w] & ~up & both
-        else:
-            up, down, both = up | (right[0, w] & ~known), down | (right[1, w] & ~known), known | right[2, w]
-        left[0, w], left[1, w], left[2, w] = up, down, both
-
-
-@compiled
-def _latch(entries, exits):
-    """1 from an entry until an exit, known since both have been known, in place of the entries; the exit wins a bar."""
-    held = entries_seen = exits_seen = False
-    for w in range(entries.shape[1]):
-        entered, left = entries[0, w] & ~exits[0, w], exits[0, w]
-        since = YES if entries_seen else _from_first(entries[2, w])
-        since &= YES if exits_seen else _from_first(exits[2, w])
-        entries_seen |= entries[2, w] != NO
-        exits_seen |= exits[2, w] != NO
-        inside, events = YES if held else NO, entered | left
-        while events != NO:
-            bit = events & (~events + ONE)
-            inside = inside | ~(bit - ONE) if bit & entered else inside & (bit - ONE)
-            events ^= bit
-        held = inside >> LAST != NO
-        entries[0, w], entries[1, w], entries[2, w] = inside & since, NO, since
-
-
-@compiled
-def _from_first(mask):
-    """All bars of a word from its first one in the mask on."""
-    return ~((mask & (~mask + ONE)) - ONE) if mask != NO else NO
-
-
-@compiled
-def changes_of(signal, n_bars, bars, positions):
-    """Bars on which the position changes, and the position from there on; returns how many there are.
-
-    signal     uint64[3, n_words]  bars on which the position is 1, is -1, is known
-    bars       int64[n_bars + 1], positions  int64[n_bars + 1]: filled from the start
-    """
-    n = 0
-    carry_up = carry_down = NO
-    for w in range(signal.shape[1]):
-        up, down = signal[0, w], signal[1, w]
-        turned = (up ^ ((up << ONE) | carry_up)) | (down ^ ((down << ONE) | carry_down))
-        carry_up, carry_down = up >> LAST, down >> LAST
-        while turned != NO:
-            bit = turned & (~turned + ONE)
-            bars[n] = w * WORD + PLACES[(bit * DE_BRUIJN) >> TOP_SIX]
-            positions[n] = (1 if up & bit else 0) - (1 if down & bit else 0)
-            n += 1
-            turned ^= bit
-    while n > 0 and bars[n - 1] >= n_bars:  # beyond the last bar of the last word
-        n -= 1
-    return n
-
-
 # ---- from changes to metrics -----------------------------------------------------------------------------------------
 
 
@@ -327,10 +151,10 @@ class Sums(NamedTuple):
 
 
 @compiled
-def sweep(program, rows, lines, known, ranges, prices, table, shift, account, metrics, state):
+def sweep(program, rows, lines, prices, table, shift, account, metrics, state):
     """Metrics of every combination, in place.
 
-    program, lines, known, ranges  as in `evaluate`
+    program, lines  as in `evaluate`
     rows     int64[n_combinations, n_columns]
     prices   Prices
     table    float64[n_levels, n_blocks + 1, 8]  `stretches` of the closes, in blocks of 2**shift bars
@@ -345,12 +169,11 @@ def sweep(program, rows, lines, known, ranges, prices, table, shift, account, me
     bars, positions = np.empty(n_bars + 2, np.int64), np.empty(n_bars + 2, np.int64)
     for k in range(rows.shape[0]):
         if program.shape[0] == 1:
-            a, b = rows[k, 0], rows[k, 1]
-            compare(lines[a], lines[b], ranges[a], ranges[b], stack[0, 0])
+            compare(lines, rows[k, 0], rows[k, 1], stack[0, 0])
         else:
-            evaluate(program, rows[k], lines, known, ranges, stack)
+            evaluate(program, rows[k], lines, stack)
         n = changes_of(stack[0], n_bars, bars, positions)
-        if n == 0 and not _any_known(program, rows[k], lines, known, ranges, stack):
+        if n == 0 and not any_known(program, rows[k], lines, stack):
             state[k] = REFUSED
         else:
             state[k] = _trade(bars, positions, n, prices, table, shift, account, metrics[k])
@@ -378,16 +201,6 @@ def _changes_of_positions(target, bars, positions):
             bars[n], positions[n] = t, int(before)
             n += 1
     return n
-
-
-@compiled
-def _any_known(program, rows, lines, known, ranges, stack):
-    """Evaluate a combination, and say whether its signal is known on any bar."""
-    evaluate(program, rows, lines, known, ranges, stack)
-    found = NO
-    for w in range(stack.shape[2]):
-        found |= stack[0, 2, w]
-    return found != NO
 
 
 @compiled
@@ -663,14 +476,14 @@ def _sums_of(equity, units, fills, trades, cash_return):
 
 
 @compiled
-def positions_of(program, rows, lines, known, ranges, targets, state):
+def positions_of(program, rows, lines, targets, state):
     """Target positions of every combination, float64[n_combinations, n_bars] of -1, 0, 1, and its state, in place."""
     n_bars, depth = targets.shape[1], 0
     for k in range(program.shape[0]):
         depth += program[k, 0] == ABOVE
     stack = np.zeros((depth, 3, n_bars // WORD + 1), np.uint64)
     for k in range(rows.shape[0]):
-        state[k] = DONE if _any_known(program, rows[k], lines, known, ranges, stack) else REFUSED
+        state[k] = DONE if any_known(program, rows[k], lines, stack) else REFUSED
         for t in range(n_bars):
             up, down = stack[0, 0, t // WORD] & BITS[t % WORD], stack[0, 1, t // WORD] & BITS[t % WORD]
             targets[k, t] = (1.0 if up else 0.0) - (1.0 if down else 0.0)

@@ -454,7 +454,8 @@ class GridResult:
         counted = self.deflate_by(n_trials)
         trials, settings = self._trials, self.settings
         place = int(np.nanargmax(self._sharpes()))
-        size, room = len(trials.job.bars) * 8, trials.job.room - (trials.traced.lines.nbytes if trials.traced else 0)
+        size, taken = len(trials.job.bars) * 8, trials.traced.nbytes if trials.traced else 0
+        room = trials.job.room - taken
         most = max(min(CHUNK, room // (16 * size)), 1)  # there are four copies of them
         cut = [self.codes[start : start + most] for start in range(0, self.n_trials, most)]
         kept = [trials.returns(codes)[1] for codes in cut] if self.n_trials * size <= room / 4 else None

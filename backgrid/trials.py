@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from backgrid import _sweep
+from backgrid._masks import Table, table_of
 from backgrid._sweep import AGAIN, CORE, DONE, FEW, REFUSED
 from backgrid.engine import Asked, check_settings, checked_target, market_of, only_where_sized, run_asked
 from backgrid.errors import ParameterError, PricesError, TooFewBarsError, shown
@@ -24,6 +25,7 @@ from backgrid.strategies import BUILT_IN, call_strategy, complete_params, functi
 from backgrid.terms import STOPS, kernel_terms
 
 BLOCKS_FROM, SHIFT = 2**14, 4  # from so many bars on a table of all bars outgrows the cache: 2**4 bars a block
+BYTES = 13  # of a value of a line, with what a Table has beside it
 N_CHECKED = 32  # combinations of a function of the user's that are held to plain calls
 N_CALLED = 256  # combinations that are called before they are simulated
 
@@ -53,15 +55,18 @@ class Job(NamedTuple):
 
 
 class Traced(NamedTuple):
-    """A strategy as lines, and what it does with them: the arguments of `_sweep.evaluate`."""
+    """A strategy as lines, and what it does with them: the arguments of `_masks.evaluate`."""
 
     program: np.ndarray
-    lines: np.ndarray
-    known: np.ndarray
-    ranges: np.ndarray
+    lines: Table
     bases: np.ndarray  # int64[n_columns]: first line of each column of the program
     strides: np.ndarray  # int64[n_columns, n_axes]: lines from one value of an axis to the next
     refused: list[np.ndarray]
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of its lines."""
+        return sum(part.nbytes for part in self.lines)
 
     def rows(self, codes: np.ndarray) -> np.ndarray:
         """Lines of these combinations."""
@@ -166,12 +171,12 @@ class Trials:
         if self.traced is not None:
             return work(self.traced, codes)
         try:
-            traced, local = self._trace(codes)
+            found = self._trace(codes)
         except TooManyLines:
             if len(codes) == 1:
                 raise ParameterError("memory is too small for the lines of a single combination") from None
-            return self._in_halves(codes, work)
-        return work(traced, local)
+            found = None  # and with the error goes what has been computed
+        return work(*found) if found else self._in_halves(codes, work)
 
     def _in_halves(self, codes: np.ndarray, work: Callable[[Traced, np.ndarray], Evaluated]) -> Evaluated:
         """The work on either half of the values of the axis that has most, so that each needs fewer lines."""
@@ -205,8 +210,7 @@ class Trials:
         values = np.empty((allowed.size, n_metrics))
 
         def sweep(part: slice) -> None:
-            lines = (traced.program, rows[part], traced.lines, traced.known, traced.ranges)
-            _sweep.sweep(*lines, *self.fast, values[part], told[part])
+            _sweep.sweep(traced.program, rows[part], traced.lines, *self.fast, values[part], told[part])
 
         self._in_threads(sweep, allowed.size)
         again = np.flatnonzero(told == AGAIN)
@@ -222,8 +226,7 @@ class Trials:
         targets = np.empty((allowed.size, self.market.close.size))
 
         def find(part: slice) -> None:
-            lines = (traced.program, rows[part], traced.lines, traced.known, traced.ranges)
-            _sweep.positions_of(*lines, targets[part], told[part])
+            _sweep.positions_of(traced.program, rows[part], traced.lines, targets[part], told[part])
 
         self._in_threads(find, allowed.size)
         return self._spread(allowed, told, len(codes)), targets[told == DONE]
@@ -415,16 +418,14 @@ def _compiled(rule: Rule, n_bars: int, refused: list[np.ndarray], room: int) -> 
     columns: list[Lines] = []
     _visit(rule, program, columns)
     tables = {lines.rows.ctypes.data: lines.rows for lines in columns}  # one place in memory, one table
-    if 8 * n_bars * sum(rows[..., 0].size for rows in tables.values()) > room / 2:
+    if BYTES * n_bars * sum(rows[..., 0].size for rows in tables.values()) > room / 2:
         raise TooManyLines
     stacked = [np.broadcast_to(rows, (*rows.shape[:-1], n_bars)).reshape(-1, n_bars) for rows in tables.values()]
     first = dict(zip(tables, np.cumsum([0, *map(len, stacked)]), strict=False))
     lines = np.ascontiguousarray(np.concatenate(stacked) if len(stacked) > 1 else stacked[0])
     return Traced(
         np.array(program, dtype=np.int64),
-        lines,
-        _sweep.known_bars(lines),
-        _sweep.ranges(lines),
+        table_of(lines),
         np.array([first[column.rows.ctypes.data] for column in columns], dtype=np.int64),
         np.array([_strides(column.rows.shape[:-1]) for column in columns], dtype=np.int64).reshape(len(columns), -1),
         refused,

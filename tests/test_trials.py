@@ -575,7 +575,7 @@ def test_lines_that_have_no_room_are_halved_along_an_axis_whatever_the_order(mon
     rng, grid = np.random.default_rng(5), {"fast_window": [*range(1, 31)], "slow_window": [*range(31, 61)]}
     numbers = rng.permutation(900)[:400]
     whole = trials_of(plain.random_bars(5, 100), "ma_crossover", grid)
-    made = trials_of(plain.random_bars(5, 100), "ma_crossover", grid, room=40_000)
+    made = trials_of(plain.random_bars(5, 100), "ma_crossover", grid, room=65_000)
     counts, trace = Counter(), trials._trace
     monkeypatch.setattr(
         trials, "_trace", lambda *args, **kwargs: (counts.update(["traced"]), trace(*args, **kwargs))[1]
