@@ -89,11 +89,23 @@ def _at_once(plain, sign):
 
         return types.uint64(left, right, types.intp), generate
 
-    overload(plain)(lambda *_: lambda left, right, bar: compared(left, right, bar))  # type: ignore[call-arg]
+    overload(plain)(lambda left, right, bar: lambda left, right, bar: compared(left, right, bar))  # type: ignore[call-arg]
 
 
 _at_once(word_above, ">")
 _at_once(word_equal, "==")
+
+
+@compiled
+def flatten_missing(target):
+    """Make NaN 0 in target positions; returns how many there were, and the largest position either way."""
+    n_missing, largest = 0, 0.0
+    for t in range(target.size):
+        if target[t] != target[t]:
+            target[t] = 0.0
+            n_missing += 1
+        largest = max(largest, abs(target[t]))
+    return n_missing, largest
 
 
 def sma(values, windows):

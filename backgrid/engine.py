@@ -365,19 +365,17 @@ def checked_target(
         target = _floats(array)
     except (TypeError, ValueError):
         raise ParameterError(f"{name}: target positions must be numbers, got {shown(signals)}") from None
-    missing = np.isnan(target)
-    target[missing] = 0.0
-    outside = np.abs(target) > most
-    if outside.any() and np.abs(target).max() > most * (1.0 + ROUNDING):
+    n_missing, largest = _kernels.flatten_missing(target)
+    if largest > most * (1.0 + ROUNDING):
         at, span = int((np.abs(target) > most * (1.0 + ROUNDING)).argmax()), f"[-{most:g}, {most:g}]"
         raise ParameterError(f"{name}: target position {target[at]:.6g} on {bar_text(index, at)} is not in {span}")
-    if missing.all():
+    if n_missing == target.size:
         windows = ", ".join(f"{key}={shown(value)}" for key, value in (params or {}).items())
         raise TooFewBarsError(
             f"{name} gave no signal in {len(index)} bars{f' ({windows})' if windows else ''}: "
             "give it more bars or shorter windows"
         )
-    return np.clip(target, -most, most) if outside.any() else target
+    return np.clip(target, -most, most) if largest > most else target
 
 
 def _floats(array: np.ndarray) -> np.ndarray:

@@ -614,11 +614,12 @@ def _tried(
         return numbers[wanted & (state[numbers] == UNTRIED)]
 
     try:
-        for _, batch in try_all(trials, left, evaluate, asked.executor):
-            found.append(batch)
-            state[batch.numbers] = batch.state
-            if kept:
-                kept.add(batch)
+        with trials.remembering():
+            for _, batch in try_all(trials, left, evaluate, asked.executor):
+                found.append(batch)
+                state[batch.numbers] = batch.state
+                if kept:
+                    kept.add(batch)
     except KeyboardInterrupt:
         if not (state == DONE).any():
             raise

@@ -412,25 +412,35 @@ def refuse_unless_below(low: Any, high: Any) -> None:
 
 
 class _Memory(NamedTuple):
-    """Indicators computed so far, of bars whose columns lie at these addresses."""
+    """Indicators computed so far, of bars whose columns lie at these addresses; so many at most."""
 
-    index: pd.Index
+    bars: pd.DataFrame
     columns: dict[int, np.ndarray]
     computed: dict[tuple, Any]
+    most: int
 
 
 _memory: contextvars.ContextVar[_Memory | None] = contextvars.ContextVar("memory", default=None)
 
 
 @contextlib.contextmanager
-def remembering(bars: pd.DataFrame) -> Iterator[None]:
-    """Within it, an indicator of columns of these bars is computed once for the same numbers."""
+def remembering(bars: pd.DataFrame, most: int) -> Iterator[None]:
+    """Within it, an indicator of columns of these bars is computed once for the same numbers.
+
+    most  indicators that are kept at a time
+    """
     columns = [bars[name].to_numpy() for name in bars.columns]
-    token = _memory.set(_Memory(bars.index, {_address(column): column for column in columns}, {}))
+    token = _memory.set(_Memory(bars, {_address(column): column for column in columns}, {}, most))
     try:
         yield
     finally:
         _memory.reset(token)
+
+
+def is_remembering(bars: pd.DataFrame) -> bool:
+    """Whether this is within `remembering` these bars."""
+    memory = _memory.get()
+    return memory is not None and memory.bars is bars
 
 
 def remembered(indicator: Callable) -> Callable:
@@ -447,6 +457,8 @@ def remembered(indicator: Callable) -> Callable:
             found = indicator(*args, **kwargs)
             if axis is not None and len(axis.refused) > n_refused:  # which the next axis has to be told too
                 return found
+            if len(memory.computed) >= memory.most:
+                memory.computed.clear()
             memory.computed[key] = found
         return _fresh(memory.computed[key], axis)
 
@@ -478,7 +490,7 @@ def _key(memory: _Memory, name: str, args: tuple, kwargs: dict) -> tuple[tuple |
 
 def _place(memory: _Memory, values: Any) -> tuple | None:
     """Where in the memory of the bars these values lie; None where they do not, or have another index."""
-    if not isinstance(values, np.ndarray) and not values.index.is_(memory.index):
+    if not isinstance(values, np.ndarray) and not values.index.is_(memory.bars.index):
         return None
     if isinstance(values, pd.DataFrame):
         places = [_place(memory, values[name]) for name in values.columns]

@@ -414,8 +414,12 @@ def complete_params(function: Callable, params: Mapping[str, Any] | None) -> dic
             hint = did_you_mean(str(name)[:40], defaults)
             raise ParameterError(f"{function_name(function)} has no parameter {shown(name)}{hint}")
         _check_type(name, value, defaults[name])
-    complete = {**defaults, **(params or {})}
-    return {name: value if isinstance(value, PLAIN) else copy.deepcopy(value) for name, value in complete.items()}
+    return own_params({**defaults, **(params or {})})
+
+
+def own_params(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The same parameters for one call, which may change them."""
+    return {name: value if isinstance(value, PLAIN) else copy.deepcopy(value) for name, value in params.items()}
 
 
 def check_axis(function: Callable, name: str, values: list[Any]) -> None:

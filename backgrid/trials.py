@@ -18,10 +18,21 @@ from backgrid._masks import Table, table_of
 from backgrid._sweep import AGAIN, CORE, DONE, FEW, REFUSED
 from backgrid.engine import Asked, check_settings, checked_target, market_of, only_where_sized, run_asked
 from backgrid.errors import ParameterError, PricesError, TooFewBarsError, shown
-from backgrid.lines import ABOVE, Axis, Lines, NotTraceable, Rule, TooManyLines, as_rule, remembering, room_for_lines
+from backgrid.lines import (
+    ABOVE,
+    Axis,
+    Lines,
+    NotTraceable,
+    Rule,
+    TooManyLines,
+    as_rule,
+    is_remembering,
+    remembering,
+    room_for_lines,
+)
 from backgrid.metrics import cash_return, returns_of
 from backgrid.space import Space
-from backgrid.strategies import BUILT_IN, call_strategy, complete_params, function_name
+from backgrid.strategies import BUILT_IN, call_strategy, complete_params, function_name, own_params, strategy_defaults
 from backgrid.terms import STOPS, kernel_terms
 
 BLOCKS_FROM, SHIFT = 2**14, 4  # from so many bars on a table of all bars outgrows the cache: 2**4 bars a block
@@ -88,6 +99,7 @@ class Trials:
         self.settings = check_settings(job.prices, job.given)
         self.market = market_of(job.prices, job.given, self.settings)
         self.terms = kernel_terms(self.settings)
+        self.defaults = strategy_defaults(job.strategy)
         self.account = _sweep.Account(
             0 if self.settings["fill"] == "close" else 1,
             self.terms.cash,
@@ -114,6 +126,8 @@ class Trials:
                 _check_axis(name, values, job.strategy in BUILT_IN)
             if job.space.is_dense:
                 with contextlib.suppress(TooManyLines):
+                    if self.in_doubt:  # before many lines are computed for nothing
+                        _trace(job, [values[:2] for values in job.space.values])
                     self.traced = _trace(job, job.space.values)
             if self.in_doubt:
                 self._check_some()
@@ -302,16 +316,28 @@ class Trials:
 
     def _called(self, codes: np.ndarray) -> Evaluated:
         """Target positions as the function gives them."""
-        with remembering(self.job.bars):
-            found = [self._target(self.job.space.params(code)) for code in codes.tolist()]
-        state = np.array([REFUSED if target is None else DONE for target in found], dtype=np.uint8)
-        targets = [target for target in found if target is not None]
-        return state, np.array(targets).reshape(len(targets), self.market.close.size)
+        state, targets, n = (
+            np.full(len(codes), REFUSED, dtype=np.uint8),
+            np.empty((len(codes), self.market.close.size)),
+            0,
+        )
+        with self.remembering():
+            for place, code in enumerate(codes.tolist()):
+                target = self._target(self.job.space.params(code))
+                if target is not None:
+                    state[place], targets[n], n = DONE, target, n + 1
+        return state, targets[:n]
+
+    def remembering(self) -> contextlib.AbstractContextManager[None]:
+        """Within it, what is called computes an indicator once, in all batches."""
+        if is_remembering(self.job.bars):
+            return contextlib.nullcontext()
+        return remembering(self.job.bars, max(self.job.room // (64 * self.market.close.size), 1))
 
     def _target(self, params: Mapping[str, Any]) -> np.ndarray | None:
         """Target positions of one combination; None where the function refuses it, or gives no signal."""
         job, most = self.job, max(self.settings["leverage"], 1.0)
-        complete = complete_params(job.strategy, params)
+        complete = own_params({**self.defaults, **params})
         try:
             signals = call_strategy(job.strategy, job.bars, complete)
         except (ParameterError, TooFewBarsError):
@@ -403,7 +429,7 @@ def _trace(job: Job, values: Sequence[list[Any]], *, together: bool = False) -> 
     axes = [Axis(given, 0 if together else place, n_axes, refused) for place, given in enumerate(values)]
     try:
         complete = {**complete_params(job.strategy, {}), **dict(zip(job.space.names, axes, strict=True))}
-        with remembering(job.bars), room_for_lines(job.room / 2):
+        with remembering(job.bars, N_CALLED), room_for_lines(job.room / 2):
             rule = as_rule(call_strategy(job.strategy, job.bars, complete), n_axes)
             return _compiled(rule, len(job.bars), refused, job.room)
     except TooManyLines:

@@ -451,7 +451,7 @@ def same(left, right):
 def test_the_memory_gives_what_is_computed(ask):
     bars = plain.random_bars(3, N_BARS)
     expected = ask(bars)
-    with remembering(bars):
+    with remembering(bars, 100):
         same(ask(bars.copy(deep=False)), expected)
         same(ask(bars.copy(deep=False)), expected)
 
@@ -472,7 +472,7 @@ def computed(monkeypatch):
 
 def test_the_same_line_is_computed_once(computed):
     bars = plain.random_bars(3, N_BARS)
-    with remembering(bars):
+    with remembering(bars, 100):
         for _ in range(5):
             sma(bars.copy(deep=False)["Close"], 3)
     assert computed["sma"] == 1
@@ -485,7 +485,7 @@ def test_the_same_line_is_computed_once(computed):
 def test_what_is_not_the_same_number_is_not_the_same_line(windows):
     """1 is a window; True and 3.0 are none, whatever was asked for before."""
     bars = plain.random_bars(3, N_BARS)
-    with remembering(bars):
+    with remembering(bars, 100):
         first = sma(bars["Close"], windows[0])
         if type(windows[1]) is int:
             assert not first.equals(sma(bars["Close"], windows[1]))
@@ -496,7 +496,7 @@ def test_what_is_not_the_same_number_is_not_the_same_line(windows):
 
 def test_columns_and_bars_are_told_apart():
     bars = plain.random_bars(3, N_BARS)
-    with remembering(bars):
+    with remembering(bars, 100):
         for ask in REMEMBERED.values():
             same(ask(bars), ask(bars))
         lines = [sma(bars[name], 3) for name in ("Open", "High", "Low", "Close")]
@@ -507,7 +507,7 @@ def test_columns_and_bars_are_told_apart():
 def test_nobody_changes_what_is_remembered():
     bars = plain.random_bars(3, N_BARS)
     expected, bands = sma(bars["Close"], 3), bollinger(bars["Close"], 3)
-    with remembering(bars):
+    with remembering(bars, 100):
         for _ in range(3):
             line = sma(bars["Close"], 3)
             line.iloc[:] = -1.0
@@ -520,7 +520,7 @@ def test_nobody_changes_what_is_remembered():
 
 def test_an_array_that_is_given_is_the_askers_own():
     bars = plain.random_bars(3, N_BARS)
-    with remembering(bars):
+    with remembering(bars, 100):
         expected = sma(bars["Close"].to_numpy(), 3).copy()
         sma(bars["Close"].to_numpy(), 3)[:] = -1.0
         same(sma(bars["Close"].to_numpy(), 3), expected)
@@ -529,7 +529,7 @@ def test_an_array_that_is_given_is_the_askers_own():
 def test_prices_with_other_dates_are_other_prices():
     """Same numbers at the same address, on another index: the line lies on that one."""
     bars = plain.random_bars(3, N_BARS)
-    with remembering(bars):
+    with remembering(bars, 100):
         sma(bars["Close"], 3)
         moved = bars["Close"].copy(deep=False)
         moved.index = pd.RangeIndex(N_BARS)
@@ -539,7 +539,7 @@ def test_prices_with_other_dates_are_other_prices():
 
 def test_prices_that_were_changed_are_other_prices():
     bars = plain.random_bars(3, N_BARS)
-    with remembering(bars):
+    with remembering(bars, 100):
         before = sma(bars["Close"], 3)
         changed = bars.copy(deep=False)
         changed.loc[changed.index[5], "Close"] = 1e6
@@ -549,7 +549,7 @@ def test_prices_that_were_changed_are_other_prices():
 
 def test_an_error_is_not_remembered():
     bars = plain.random_bars(3, N_BARS)
-    with remembering(bars):
+    with remembering(bars, 100):
         for _ in range(2):
             with pytest.raises(ParameterError, match="window must be at least 1 bar, got 0"):
                 sma(bars["Close"], 0)
@@ -564,7 +564,7 @@ def test_arguments_by_name_are_not_taken_for_others():
         return values * 1.0
 
     bars = plain.random_bars(3, N_BARS)
-    with remembering(bars):
+    with remembering(bars, 100):
         for arguments in ({"first": 1}, {"second": 1}, {"first": 1, "second": 2}, {"second": 1, "first": 2}):
             line(bars["Close"], **arguments)
             line(bars["Close"], **arguments)
@@ -573,7 +573,7 @@ def test_arguments_by_name_are_not_taken_for_others():
 
 def test_the_memory_ends_where_it_ends_even_in_an_error(computed):
     bars = plain.random_bars(3, N_BARS)
-    with pytest.raises(ParameterError), remembering(bars):
+    with pytest.raises(ParameterError), remembering(bars, 100):
         sma(sma(bars["Close"], 3), 0)
     sma(bars["Close"], 3)
     assert computed["sma"] == 2
