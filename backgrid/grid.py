@@ -1,6 +1,7 @@
 """Sweeps: one strategy with every combination of parameters, never a winner without the number of trials."""
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import functools
 import html
@@ -614,7 +615,7 @@ def _tried(
         return numbers[wanted & (state[numbers] == UNTRIED)]
 
     try:
-        with trials.remembering():
+        with contextlib.nullcontext() if trials.traceable else trials.remembering():
             for _, batch in try_all(trials, left, evaluate, asked.executor):
                 found.append(batch)
                 state[batch.numbers] = batch.state

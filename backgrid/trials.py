@@ -7,6 +7,8 @@ is that of `run_backtest` with the same parameters.
 
 import concurrent.futures
 import contextlib
+import functools
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -38,6 +40,7 @@ from backgrid.terms import STOPS, kernel_terms
 BLOCKS_FROM, SHIFT = 2**14, 4  # from so many bars on a table of all bars outgrows the cache: 2**4 bars a block
 BYTES = 13  # of a value of a line, with what a Table has beside it
 N_CHECKED = 32  # combinations of a function of the user's that are held to plain calls
+PARTS = 8  # of a sweep for each thread
 N_CALLED = 256  # combinations that are called before they are simulated
 
 Evaluated = tuple[np.ndarray, np.ndarray]
@@ -112,15 +115,20 @@ class Trials:
         self.fused = self.core and _can_fuse(self.settings, self.market.close.size)
         price_returns = returns_of(self.market.close)
         self.fused = self.fused and price_returns @ price_returns > _sweep.CALM * price_returns.size
-        if self.fused:
-            self.shift = SHIFT if self.market.close.size >= BLOCKS_FROM else 0
-            fill = self.market.open if self.settings["fill"] == "next_open" else self.market.close
-            table = _sweep.stretches(self.market.close, self.account.cash_return, self.shift)
-            self.fast = (_sweep.Prices(fill, self.market.close), table, self.shift, self.account)
+        self.shift = SHIFT if self.market.close.size >= BLOCKS_FROM else 0
+        given = (self.market.close, self.account.cash_return, self.shift)
+        stretches = self._beside(_sweep.stretches, *given) if self.fused else None
         self.traced: Traced | None = None
         self.why_called = job.why_called  # why the function is called for each combination; empty where it is not
-        if self.why_called:
-            return
+        if not self.why_called:
+            self._read_function()
+        if stretches:
+            fill = self.market.open if self.settings["fill"] == "next_open" else self.market.close
+            self.fast = (_sweep.Prices(fill, self.market.close), stretches(), self.shift, self.account)
+
+    def _read_function(self) -> None:
+        """Call it with axes, and find out whether it serves all combinations so."""
+        job = self.job
         try:
             for name, values in zip(job.space.names, job.space.values, strict=True):
                 _check_axis(name, values, job.strategy in BUILT_IN)
@@ -316,11 +324,8 @@ class Trials:
 
     def _called(self, codes: np.ndarray) -> Evaluated:
         """Target positions as the function gives them."""
-        state, targets, n = (
-            np.full(len(codes), REFUSED, dtype=np.uint8),
-            np.empty((len(codes), self.market.close.size)),
-            0,
-        )
+        state, n = np.full(len(codes), REFUSED, dtype=np.uint8), 0
+        targets = np.empty((len(codes), self.market.close.size))
         with self.remembering():
             for place, code in enumerate(codes.tolist()):
                 target = self._target(self.job.space.params(code))
@@ -370,9 +375,15 @@ class Trials:
         most = max(min(N_CALLED, self.job.room // (32 * self.market.close.size)), 1)
         return (codes[start : start + most] for start in range(0, len(codes), most))
 
+    def _beside(self, work: Callable, *given: Any) -> Callable[[], Any]:
+        """What gives the work's result when it is called; another thread, if there is one, begins with it now."""
+        if self.n_threads > 1:
+            return _helpers(self.n_threads - 1).submit(work, *given).result
+        return functools.partial(work, *given)
+
     def _in_threads(self, work: Callable[[slice], Any], n: int) -> None:
         """The work on 0..n, a part for each thread in turn."""
-        n_parts = min(4 * self.n_threads, n) if self.n_threads > 1 else 1
+        n_parts = min(PARTS * self.n_threads, n) if self.n_threads > 1 else 1
         parts = iter([slice(n * k // n_parts, n * (k + 1) // n_parts) for k in range(n_parts)])
 
         def do_parts() -> None:
@@ -382,11 +393,23 @@ class Trials:
         if n_parts <= 1:
             do_parts()
             return
-        with concurrent.futures.ThreadPoolExecutor(self.n_threads - 1) as pool:
-            others = [pool.submit(do_parts) for _ in range(self.n_threads - 1)]
+        others = [_helpers(self.n_threads - 1).submit(do_parts) for _ in range(self.n_threads - 1)]
+        try:
             do_parts()
-            for other in others:
-                other.result()
+        finally:  # nobody writes into what the caller has
+            concurrent.futures.wait(others)
+        for other in others:
+            other.result()
+
+
+@functools.cache
+def _helpers(n: int) -> concurrent.futures.ThreadPoolExecutor:
+    """Threads that stay, since to start and to end them takes as long as a tenth of a sweep."""
+    return concurrent.futures.ThreadPoolExecutor(n, "sweep")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_helpers.cache_clear)  # which has none of them
 
 
 def _can_fuse(settings: Mapping[str, Any], n_bars: int) -> bool:

@@ -1,6 +1,7 @@
 """Every combination does what a single run does, by whichever path, in whatever portions, on however many threads."""
 
 import os
+import signal
 import subprocess
 import sys
 import tracemalloc
@@ -667,6 +668,19 @@ def test_a_function_that_only_uses_lines_is_called_in_little_room_too():
         everything(trials_of(bars, own_comparison, grid, room=20_000)),
         everything(trials_of(bars, own_comparison, grid)),
     )
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks here")
+def test_a_fork_of_a_process_that_has_swept_can_sweep():
+    """Threads do not come along."""
+    bars = plain.random_bars(5, 70)
+    expected = everything(trials_of(bars, "ma_crossover", SWEPT["ma_crossover"], n_threads=2))[1]
+    child = os.fork()
+    if not child:
+        signal.alarm(60)
+        found = everything(trials_of(bars, "ma_crossover", SWEPT["ma_crossover"], n_threads=2))[1]
+        os._exit(0 if np.array_equal(found, expected, equal_nan=True) else 1)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def swept_by_hand():
