@@ -27,7 +27,7 @@ from backgrid.lines import (
     NotTraceable,
     Rule,
     TooManyLines,
-    as_rule,
+    as_position,
     is_remembering,
     remembering,
     room_for_lines,
@@ -39,6 +39,7 @@ from backgrid.terms import STOPS, kernel_terms
 
 BLOCKS_FROM, SHIFT = 2**14, 4  # from so many bars on a table of all bars outgrows the cache: 2**4 bars a block
 BYTES = 13  # of a value of a line, with what a Table has beside it
+IN_CACHE = 2**20  # values of lines of which there are as many as combinations
 N_CHECKED = 32  # combinations of a function of the user's that are held to plain calls
 PARTS = 8  # of a sweep for each thread
 N_CALLED = 256  # combinations that are called before they are simulated
@@ -82,6 +83,12 @@ class Traced(NamedTuple):
         """Memory of its lines."""
         return sum(part.nbytes for part in self.lines)
 
+    @property
+    def spans(self) -> np.ndarray:
+        """Axes of the columns that hang on several of them: bool[n_such_columns, n_axes]."""
+        hangs = self.strides != 0
+        return hangs[hangs.sum(axis=1) > 1]
+
     def rows(self, codes: np.ndarray) -> np.ndarray:
         """Lines of these combinations."""
         return self.bases + codes @ self.strides.T
@@ -119,6 +126,7 @@ class Trials:
         given = (self.market.close, self.account.cash_return, self.shift)
         stretches = self._beside(_sweep.stretches, *given) if self.fused else None
         self.traced: Traced | None = None
+        self.spans = np.zeros((0, len(job.space.names)), dtype=bool)  # of lines that hang on several axes, the axes
         self.why_called = job.why_called  # why the function is called for each combination; empty where it is not
         if not self.why_called:
             self._read_function()
@@ -132,10 +140,10 @@ class Trials:
         try:
             for name, values in zip(job.space.names, job.space.values, strict=True):
                 _check_axis(name, values, job.strategy in BUILT_IN)
-            if job.space.is_dense:
-                with contextlib.suppress(TooManyLines):
-                    if self.in_doubt:  # before many lines are computed for nothing
-                        _trace(job, [values[:2] for values in job.space.values])
+            with contextlib.suppress(TooManyLines):
+                if self.in_doubt:
+                    self.spans = _trace(job, [values[:2] for values in job.space.values]).spans
+                if job.space.is_dense and self._in_cache(job.space.shape):
                     self.traced = _trace(job, job.space.values)
             if self.in_doubt:
                 self._check_some()
@@ -192,13 +200,21 @@ class Trials:
         """The work on lines of all combinations of the job, or of as many of these as there is room for."""
         if self.traced is not None:
             return work(self.traced, codes)
-        try:
-            found = self._trace(codes)
-        except TooManyLines:
-            if len(codes) == 1:
-                raise ParameterError("memory is too small for the lines of a single combination") from None
-            found = None  # and with the error goes what has been computed
+        dense, found = self.job.space.is_dense, None
+        sizes = [np.unique(column).size for column in codes.T] if dense else [len(codes)]
+        if len(codes) == 1 or self._in_cache(sizes):
+            try:
+                found = self._trace(codes)
+            except TooManyLines:  # with which goes what has been computed
+                if len(codes) == 1:
+                    raise ParameterError("memory is too small for the lines of a single combination") from None
         return work(*found) if found else self._in_halves(codes, work)
+
+    def _in_cache(self, sizes: Sequence[int]) -> bool:
+        """Whether lines that hang on several axes fit there, with so many values of each; other lines are few."""
+        spans = self.spans if self.job.space.is_dense else np.ones((len(self.spans), 1), dtype=bool)
+        n_lines = np.where(spans, sizes, 1).prod(axis=1).max(initial=0)
+        return n_lines * self.market.close.size <= IN_CACHE
 
     def _in_halves(self, codes: np.ndarray, work: Callable[[Traced, np.ndarray], Evaluated]) -> Evaluated:
         """The work on either half of the values of the axis that has most, so that each needs fewer lines."""
@@ -453,7 +469,7 @@ def _trace(job: Job, values: Sequence[list[Any]], *, together: bool = False) -> 
     try:
         complete = {**complete_params(job.strategy, {}), **dict(zip(job.space.names, axes, strict=True))}
         with remembering(job.bars, N_CALLED), room_for_lines(job.room / 2):
-            rule = as_rule(call_strategy(job.strategy, job.bars, complete), n_axes)
+            rule = as_position(call_strategy(job.strategy, job.bars, complete), n_axes)
             return _compiled(rule, len(job.bars), refused, job.room)
     except TooManyLines:
         raise
