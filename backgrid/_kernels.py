@@ -4,8 +4,10 @@ Numba keeps the machine code on disk, beside this file or, where that folder is 
 folder (NUMBA_CACHE_DIR overrides), each file replaced atomically: a new process loads it instead of compiling.
 """
 
+import hashlib
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +15,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic, overload
 
+SOURCES = hashlib.sha256(b"".join(map(Path.read_bytes, sorted(Path(__file__).parent.glob("_*.py"))))).hexdigest()
 NEXT_OPEN, CLOSE, NEXT_CLOSE = 0, 1, 2
 FRACTION, UNITS, CASH = 0, 1, 2
 FILL_BAR, FILL_UNITS, FILL_PRICE, FILL_FEE, FILL_HELD, FILL_REASON, FILL_SYMBOL = 0, 1, 2, 3, 4, 5, 6
@@ -52,10 +55,14 @@ class Market(NamedTuple):
 def compiled(function: Callable) -> Callable:
     """`njit` that lets other threads run, kept on disk where a folder for it can be written."""
     try:
-        return njit(cache=True, nogil=True, error_model="numpy")(function)
+        made = njit(cache=True, nogil=True, error_model="numpy")(function)
     except RuntimeError:  # numba found no such folder
         warnings.warn("no writable folder for compiled code: set NUMBA_CACHE_DIR to save seconds a start", stacklevel=2)
         return njit(nogil=True, error_model="numpy")(function)
+    index = getattr(getattr(made, "_cache", None), "_cache_file", None)
+    if index is not None:  # numba would look at the file of a function, and not at those of what it calls
+        index._source_stamp = (*index._source_stamp, SOURCES)
+    return made
 
 
 def word_above(left, right, bar):
@@ -70,7 +77,7 @@ def word_equal(left, right, bar):
 
 def _word(flags):
     """So many truth values as bits."""
-    return np.packbits(flags, bitorder="little").view(np.uint64)[0]
+    return np.packbits(flags, bitorder="little").view("<u8")[0]
 
 
 def _at_once(plain, sign):

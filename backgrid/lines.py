@@ -5,13 +5,13 @@ indicator of an axis is computed once a value and becomes `Lines`; what compares
 evaluates for every combination without calling Python again. The same function so serves one run and a sweep.
 
 Lines keep one dimension for each axis of the sweep, of length 1 where they do not depend on it, and the bars last: two
-of them combine as NumPy broadcasts. NumPy's functions that go bar by bar take them, where they round one line and many
-alike. Whatever else is done (a branch, a loop, another function) raises: the sweep then calls the function for each
-combination instead.
+of them combine as NumPy broadcasts. Whatever else is done with an axis (a branch, a loop, a NumPy function) raises: the
+sweep then calls the function for each combination instead.
 """
 
 import contextlib
 import contextvars
+import dataclasses
 import functools
 import math
 import operator
@@ -29,36 +29,58 @@ ABOVE, CROSSED, AND, OR, NOT, MINUS, LATCH, FILL = range(8)  # what a rule does 
 GONE = object()  # in place of a value that was refused
 
 
-class NotTraceable(TypeError):
+class _Sticky(Exception):
+    """What ends a trace, also where the function that is traced goes on without it."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        if (tracing := _tracing.get()) is not None:
+            tracing.failed.append((type(self), args))  # and not what it refers to, which is to be let go
+
+
+class NotTraceable(_Sticky, TypeError):
     """An axis or lines were used as if they were a number or a series."""
+
+
+class TooManyLines(_Sticky, MemoryError):
+    """The lines of all combinations at once would need more memory than the sweep may use."""
+
+
+@dataclasses.dataclass
+class _Tracing:
+    """What is left of the memory for lines [bytes], and what went wrong."""
+
+    room: float
+    failed: list[tuple[type[Exception], tuple]] = dataclasses.field(default_factory=list)
+
+
+_tracing: contextvars.ContextVar[_Tracing | None] = contextvars.ContextVar("tracing", default=None)
 
 
 def _refuse(self: Any, *_: Any) -> Any:
     raise NotTraceable(f"{type(self).__name__} of a sweep has no single value")
 
 
-class TooManyLines(MemoryError):
-    """The lines of all combinations at once would need more memory than the sweep may use."""
-
-
-_room: contextvars.ContextVar[list[float] | None] = contextvars.ContextVar("room", default=None)  # bytes still free
-
-
 @contextlib.contextmanager
 def room_for_lines(n_bytes: float) -> Iterator[None]:
-    """Within it, lines of more than this altogether raise TooManyLines before they are computed."""
-    token = _room.set([n_bytes])
+    """Within it, lines of more than this altogether raise TooManyLines before they are computed.
+
+    That, and NotTraceable, is raised at the end once more where somebody has caught it.
+    """
+    token = _tracing.set(tracing := _Tracing(n_bytes))
     try:
         yield
+        for kind, args in tracing.failed:
+            raise kind(*args)
     finally:
-        _room.reset(token)
+        _tracing.reset(token)
 
 
 def check_room(*shape: int) -> None:
     """TooManyLines if lines of this shape are more than there is room left for; takes it."""
-    if (room := _room.get()) is not None:
-        room[0] -= 8 * math.prod(shape)
-        if room[0] < 0.0:
+    if (tracing := _tracing.get()) is not None:
+        tracing.room -= 8 * math.prod(shape)
+        if tracing.room < 0.0:
             raise TooManyLines
 
 
@@ -66,7 +88,7 @@ class _Symbol:
     """What stands for many values at once; it has none of its own, and pandas and NumPy leave arithmetic to it."""
 
     __pandas_priority__ = 10_000
-    __array_ufunc__: Any = None
+    __array_ufunc__ = None
     __bool__ = __int__ = __float__ = __index__ = __len__ = __iter__ = __array__ = __hash__ = _refuse
     __str__ = __format__ = _refuse
     __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _refuse
@@ -165,18 +187,6 @@ class Lines(_Symbol):
 
     def __le__(self, other: Any) -> "Rule":
         return _truth(~compare(self, other))
-
-    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *given: Any, **how: Any) -> Any:
-        """What a function of NumPy that goes bar by bar makes of lines."""
-        if method != "__call__" or how or ufunc not in EXACT:
-            raise NotTraceable(f"{ufunc.__name__} of lines")
-        if ufunc in COMPARISONS:
-            return COMPARISONS[ufunc](*given)
-        n_axes = self.rows.ndim - 1
-        sides = [value if type(value) in (int, float) else as_lines(value, n_axes).rows for value in given]
-        check_room(*np.broadcast_shapes(*map(np.shape, sides)))
-        with np.errstate(all="ignore"):
-            return Lines(ufunc(*sides))
 
     def _with(self, other: Any, function: Callable, swapped: bool) -> Any:
         if isinstance(other, Rule):
@@ -328,36 +338,16 @@ def as_rule(signal: Any, n_axes: int) -> Rule:
     if isinstance(signal, Rule):
         return signal
     line = as_lines(signal, n_axes)
-    if not ((line.rows == 0.0) | (line.rows == 1.0) | np.isnan(line.rows)).all():
+    known = line.rows[~np.isnan(line.rows)]
+    if not np.isin(known, (0.0, 1.0)).all():
         raise NotTraceable("not a signal of 0 and 1")
     return Rule(ABOVE, line, as_lines(0.5, n_axes))
-
-
-def as_position(signal: Any, n_axes: int) -> Rule:
-    """A rule as it is; lines of -1, 0, 1 and NaN as a rule."""
-    if not isinstance(signal, Lines) or not (signal.rows == -1.0).any():
-        return as_rule(signal, n_axes)
-    long, short = as_rule(np.maximum(signal, 0.0), n_axes), as_rule(np.maximum(-signal, 0.0), n_axes)
-    return Rule(MINUS, long, short, signed=True)
 
 
 def compare(left: Any, right: Any) -> Rule:
     """The rule that is 1 where `left` is above `right`."""
     n_axes = next(_n_axes(side) for side in (left, right) if is_symbol(side))
     return Rule(ABOVE, as_lines(left, n_axes), as_lines(right, n_axes))
-
-
-COMPARISONS: dict[np.ufunc, Callable[[Any, Any], Rule]] = {
-    np.greater: lambda left, right: _truth(compare(left, right)),
-    np.less: lambda left, right: _truth(compare(right, left)),
-    np.greater_equal: lambda left, right: _truth(~compare(right, left)),
-    np.less_equal: lambda left, right: _truth(~compare(left, right)),
-}
-EXACT = {  # rounded once, so that the last digit does not hang on how many bars are computed at a time
-    *COMPARISONS,
-    *(np.add, np.subtract, np.multiply, np.true_divide, np.negative, np.positive, np.square, np.sqrt, np.reciprocal),
-    *(np.maximum, np.minimum, np.fmax, np.fmin, np.absolute, np.sign, np.floor, np.ceil, np.rint, np.trunc),
-}
 
 
 def crossing(rule: Rule) -> Rule:

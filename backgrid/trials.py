@@ -27,7 +27,7 @@ from backgrid.lines import (
     NotTraceable,
     Rule,
     TooManyLines,
-    as_position,
+    as_rule,
     is_remembering,
     remembering,
     room_for_lines,
@@ -39,7 +39,6 @@ from backgrid.terms import STOPS, kernel_terms
 
 BLOCKS_FROM, SHIFT = 2**14, 4  # from so many bars on a table of all bars outgrows the cache: 2**4 bars a block
 BYTES = 13  # of a value of a line, with what a Table has beside it
-IN_CACHE = 2**20  # values of lines of which there are as many as combinations
 N_CHECKED = 32  # combinations of a function of the user's that are held to plain calls
 PARTS = 8  # of a sweep for each thread
 N_CALLED = 256  # combinations that are called before they are simulated
@@ -83,12 +82,6 @@ class Traced(NamedTuple):
         """Memory of its lines."""
         return sum(part.nbytes for part in self.lines)
 
-    @property
-    def spans(self) -> np.ndarray:
-        """Axes of the columns that hang on several of them: bool[n_such_columns, n_axes]."""
-        hangs = self.strides != 0
-        return hangs[hangs.sum(axis=1) > 1]
-
     def rows(self, codes: np.ndarray) -> np.ndarray:
         """Lines of these combinations."""
         return self.bases + codes @ self.strides.T
@@ -126,7 +119,6 @@ class Trials:
         given = (self.market.close, self.account.cash_return, self.shift)
         stretches = self._beside(_sweep.stretches, *given) if self.fused else None
         self.traced: Traced | None = None
-        self.spans = np.zeros((0, len(job.space.names)), dtype=bool)  # of lines that hang on several axes, the axes
         self.why_called = job.why_called  # why the function is called for each combination; empty where it is not
         if not self.why_called:
             self._read_function()
@@ -140,10 +132,10 @@ class Trials:
         try:
             for name, values in zip(job.space.names, job.space.values, strict=True):
                 _check_axis(name, values, job.strategy in BUILT_IN)
-            with contextlib.suppress(TooManyLines):
-                if self.in_doubt:
-                    self.spans = _trace(job, [values[:2] for values in job.space.values]).spans
-                if job.space.is_dense and self._in_cache(job.space.shape):
+            if job.space.is_dense:
+                with contextlib.suppress(TooManyLines):
+                    if self.in_doubt:  # before many lines are computed for nothing
+                        _trace(job, [values[:2] for values in job.space.values])
                     self.traced = _trace(job, job.space.values)
             if self.in_doubt:
                 self._check_some()
@@ -200,21 +192,13 @@ class Trials:
         """The work on lines of all combinations of the job, or of as many of these as there is room for."""
         if self.traced is not None:
             return work(self.traced, codes)
-        dense, found = self.job.space.is_dense, None
-        sizes = [np.unique(column).size for column in codes.T] if dense else [len(codes)]
-        if len(codes) == 1 or self._in_cache(sizes):
-            try:
-                found = self._trace(codes)
-            except TooManyLines:  # with which goes what has been computed
-                if len(codes) == 1:
-                    raise ParameterError("memory is too small for the lines of a single combination") from None
+        try:
+            found = self._trace(codes)
+        except TooManyLines:
+            if len(codes) == 1:
+                raise ParameterError("memory is too small for the lines of a single combination") from None
+            found = None  # and with the error goes what has been computed
         return work(*found) if found else self._in_halves(codes, work)
-
-    def _in_cache(self, sizes: Sequence[int]) -> bool:
-        """Whether lines that hang on several axes fit there, with so many values of each; other lines are few."""
-        spans = self.spans if self.job.space.is_dense else np.ones((len(self.spans), 1), dtype=bool)
-        n_lines = np.where(spans, sizes, 1).prod(axis=1).max(initial=0)
-        return n_lines * self.market.close.size <= IN_CACHE
 
     def _in_halves(self, codes: np.ndarray, work: Callable[[Traced, np.ndarray], Evaluated]) -> Evaluated:
         """The work on either half of the values of the axis that has most, so that each needs fewer lines."""
@@ -297,7 +281,8 @@ class Trials:
 
     def _agrees(self, codes: np.ndarray) -> bool:
         """Whether the function gives the same over lines as it gives when it is called with each of these."""
-        return all(map(np.array_equal, self._over_lines(codes, self._positions), self._called(codes)))
+        parts = ((self._over_lines(part, self._positions), self._called(part)) for part in self._chunks(codes))
+        return all(all(map(np.array_equal, *both)) for both in parts)
 
     def _check_some(self) -> None:
         """NotTraceable for a function of the user's that gives something else when it is called."""
@@ -412,7 +397,8 @@ class Trials:
         others = [_helpers(self.n_threads - 1).submit(do_parts) for _ in range(self.n_threads - 1)]
         try:
             do_parts()
-        finally:  # nobody writes into what the caller has
+        finally:  # nobody begins another part, or writes into what the caller has
+            list(parts)
             concurrent.futures.wait(others)
         for other in others:
             other.result()
@@ -469,7 +455,7 @@ def _trace(job: Job, values: Sequence[list[Any]], *, together: bool = False) -> 
     try:
         complete = {**complete_params(job.strategy, {}), **dict(zip(job.space.names, axes, strict=True))}
         with remembering(job.bars, N_CALLED), room_for_lines(job.room / 2):
-            rule = as_position(call_strategy(job.strategy, job.bars, complete), n_axes)
+            rule = as_rule(call_strategy(job.strategy, job.bars, complete), n_axes)
             return _compiled(rule, len(job.bars), refused, job.room)
     except TooManyLines:
         raise
@@ -482,7 +468,7 @@ def _compiled(rule: Rule, n_bars: int, refused: list[np.ndarray], room: int) -> 
     program: list[tuple[int, int]] = []
     columns: list[Lines] = []
     _visit(rule, program, columns)
-    tables = {lines.rows.ctypes.data: lines.rows for lines in columns}  # one place in memory, one table
+    tables = {_place(lines): lines.rows for lines in columns}
     if BYTES * n_bars * sum(rows[..., 0].size for rows in tables.values()) > room / 2:
         raise TooManyLines
     stacked = [np.broadcast_to(rows, (*rows.shape[:-1], n_bars)).reshape(-1, n_bars) for rows in tables.values()]
@@ -491,10 +477,15 @@ def _compiled(rule: Rule, n_bars: int, refused: list[np.ndarray], room: int) -> 
     return Traced(
         np.array(program, dtype=np.int64),
         table_of(lines),
-        np.array([first[column.rows.ctypes.data] for column in columns], dtype=np.int64),
+        np.array([first[_place(column)] for column in columns], dtype=np.int64),
         np.array([_strides(column.rows.shape[:-1]) for column in columns], dtype=np.int64).reshape(len(columns), -1),
         refused,
     )
+
+
+def _place(lines: Lines) -> tuple[int, ...]:
+    """Where in memory lines lie, whichever axes they are along."""
+    return lines.rows.ctypes.data, lines.rows.size, lines.rows.shape[-1], lines.rows.strides[-1]
 
 
 def _visit(node: Rule, program: list[tuple[int, int]], columns: list[Lines]) -> None:

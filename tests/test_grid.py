@@ -9,6 +9,7 @@ import pickle
 import re
 import sys
 import tracemalloc
+from collections import Counter
 
 import numpy as np
 import pandas as pd
@@ -17,8 +18,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from backgrid import _kernels, search
 from backgrid import grid as grid_module
-from backgrid import search
 from backgrid._sweep import CORE
 from backgrid.engine import run_backtest
 from backgrid.errors import ParameterError, PricesError
@@ -366,6 +367,23 @@ def test_a_function_that_shows_only_late_what_it_is_may_be_tried_anywhere(aapl, 
     for _ in range(2):
         found = run_grid(aapl, late, points, executor=somewhere, checkpoint=tmp_path / "kept")
         pd.testing.assert_frame_equal(found.metrics, expected)
+
+
+def test_an_indicator_of_a_called_function_is_computed_once_for_all_batches(aapl, monkeypatch):
+    counts, kernel = Counter(), _kernels.sma
+
+    def counted(values, windows):
+        counts.update(windows.tolist())
+        return kernel(values, windows)
+
+    def called(prices, *, fast=5, slow=50):
+        close, position = prices["Close"].to_numpy(), np.zeros(len(prices))
+        position[sma(close, fast) > sma(close, slow)] = 1.0
+        return position
+
+    monkeypatch.setattr(_kernels, "sma", counted)
+    assert run_grid(aapl, called, {"fast": range(5, 25), "slow": range(50, 80)}).why_called
+    assert max(counts.values()) <= 3 and len(counts) == 50  # once more by those who find out that it is to be called
 
 
 def test_why_a_function_was_called_for_each_combination_is_told(aapl):

@@ -454,6 +454,20 @@ def read_only_package(tmp_path):
     return {"PYTHONPATH": str(package.parent), "HOME": str(home), "XDG_CACHE_HOME": cache, "NUMBA_CACHE_DIR": ""}
 
 
+def test_code_of_a_kernel_is_made_again_when_one_that_it_calls_has_changed(read_only_package):
+    """Also where an installer gives all files one time."""
+    kernels = Path(read_only_package["PYTHONPATH"]) / "backgrid" / "_kernels.py"
+    compare = """import numpy as np; from backgrid import _masks
+table, mask = _masks.table_of(np.array([[2.0], [1.0]])), np.zeros(1, np.uint64)
+_masks.compare(table, 0, 1, mask)
+print(mask[0], end="")"""
+    assert python(compare, **read_only_package) == "1"
+    then = kernels.stat()
+    kernels.write_text(kernels.read_text().replace('_at_once(word_above, ">")', '_at_once(word_above, "<")'))
+    os.utime(kernels, ns=(then.st_atime_ns, then.st_mtime_ns))
+    assert python(compare, **read_only_package) == "0"
+
+
 def test_read_only_package_keeps_its_code_in_the_users_cache_folder(read_only_package):
     file, folder, counts = use_a_kernel(**read_only_package)
     assert counts == COMPILED

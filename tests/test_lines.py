@@ -1,5 +1,6 @@
 """Axes, lines and rules stand for the numbers, series and signals of every combination; a memory changes no number."""
 
+import contextlib
 import operator
 from collections import Counter
 
@@ -31,8 +32,6 @@ from backgrid.indicators import (
     zscore,
 )
 from backgrid.lines import (
-    COMPARISONS,
-    EXACT,
     GONE,
     Axis,
     Lines,
@@ -103,7 +102,7 @@ SYMBOLS = {
     "lines": Lines(np.ones((2, 2))),
     "rule": above(Lines(np.ones((2, 2))), 1.0),
 }
-MEANT = {("lines", "<"), ("lines", "NumPy"), ("lines", "Series >"), ("rule", "np.where")}
+MEANT = {("lines", "<"), ("lines", "Series >"), ("rule", "np.where")}
 
 
 @pytest.mark.parametrize(("symbol", "use"), [(s, use) for s in SYMBOLS for use in USES if (s, use) not in MEANT])
@@ -147,53 +146,6 @@ def test_a_signal_that_is_not_known_everywhere_is_no_truth_value():
     for use in (lambda: np.where(unknown, 1.0, 0.0), lambda: unknown.astype(int)):
         with pytest.raises(TypeError):
             use()
-
-
-BY_BAR = sorted(EXACT - set(COMPARISONS), key=lambda function: function.__name__)
-ENDS = [NAN, np.inf, -np.inf, 0.0, -0.0, 1e300, -1e300]
-
-
-@pytest.mark.parametrize("function", BY_BAR, ids=lambda function: function.__name__)
-@given(SEEDS)
-def test_a_function_of_numpy_by_bar_is_that_of_each_line(function, seed):
-    rng = np.random.default_rng(seed)
-    quick, calm = (np.where(rng.random(s) < 0.9, rng.normal(0.0, 2.0, s), rng.choice(ENDS, s)) for s in [(3, 9)] * 2)
-    sides, lines = [(quick, calm), (quick, 0.7), (calm[0], quick)], [Lines(quick[:, None]), Lines(calm[None])]
-    given_sides = [lines, [lines[0], 0.7], [calm[0], lines[0]]]
-    with np.errstate(all="ignore"):
-        if function.nin == 1:
-            np.testing.assert_array_equal(function(lines[0]).rows[:, 0], [function(line) for line in quick])
-            return
-        for (left, right), asked in zip(sides, given_sides, strict=True):
-            found = np.broadcast_to(function(*asked).rows, (3, 3 if asked is lines else 1, 9))
-            for a, b in np.ndindex(found.shape[:2]):
-                mine = left[a] if np.ndim(left) == 2 else left
-                theirs = right[b if asked is lines else a] if np.ndim(right) == 2 else right
-                np.testing.assert_array_equal(found[a, b], function(mine, theirs))
-
-
-@pytest.mark.parametrize(
-    "use",
-    [
-        np.exp,
-        np.isnan,
-        np.modf,
-        np.sum,
-        np.diff,
-        np.maximum.reduce,
-        np.maximum.accumulate,
-        lambda x: np.equal(x, 1.0),
-        lambda x: np.floor_divide(x, 2.0),
-        lambda x: np.add(x, 1.0, out=np.empty((2, 2))),
-        lambda x: np.sqrt(x, where=np.array([True, False])),
-        lambda x: np.add(x, x > 0.5),
-        lambda x: np.matmul(x, np.ones(2)),
-    ],
-)
-def test_what_does_more_than_go_by_bar_is_refused(use):
-    """Or rounds many lines otherwise than one."""
-    with pytest.raises(TypeError):
-        use(Lines(np.ones((2, 2))))
 
 
 OPERATORS = ["add", "sub", "mul", "truediv"]
@@ -377,11 +329,9 @@ def test_lines_that_have_no_room_are_not_computed():
         calls.append(window)
         return close.to_numpy()
 
-    with room_for_lines(100 * 1000 * 8 - 1):
-        with pytest.raises(TooManyLines):
-            sma(close, window)
-        with pytest.raises(TooManyLines):
-            each(line, window)
+    for work in (lambda: sma(close, window), lambda: each(line, window)):
+        with pytest.raises(TooManyLines), room_for_lines(100 * 1000 * 8 - 1):
+            work()
     assert len(calls) == 1
     with room_for_lines(100 * 1000 * 8):
         assert sma(close, window).rows.shape == (100, 1000)
@@ -390,8 +340,17 @@ def test_lines_that_have_no_room_are_not_computed():
 def test_the_product_of_two_axes_is_counted_before_it_is_made():
     (fast, slow), _ = axes(list(range(1, 1001)), list(range(1, 1001)))
     close = pd.Series(np.arange(1.0, 101.0))
-    with room_for_lines(10**7), pytest.raises(TooManyLines):
+    with pytest.raises(TooManyLines), room_for_lines(10**7):
         sma(close, fast) - sma(close, slow)
+
+
+@pytest.mark.parametrize(
+    ("error", "use"), [(NotTraceable, bool), (TooManyLines, lambda axis: sma(np.arange(1.0, 101.0), axis))]
+)
+def test_what_a_function_catches_is_raised_in_the_end(error, use):
+    (axis,), _ = axes(list(range(1, 101)))
+    with pytest.raises(error), room_for_lines(10**4), contextlib.suppress(error):
+        use(axis)
 
 
 # ---- rules -----------------------------------------------------------------------------------------------------------

@@ -93,18 +93,10 @@ def in_numpy(prices: pd.DataFrame, *, fast_window: int = 20, slow_window: int = 
     return np.where(mean(close, fast_window) > mean(close, slow_window), 1.0, 0.0)
 
 
-def by_signs(prices: pd.DataFrame, *, fast_window: int = 20, slow_window: int = 50) -> np.ndarray:
-    """One that computes its positions from lines; there are as many of these as combinations."""
+def called(prices: pd.DataFrame, *, fast_window: int = 20, slow_window: int = 50) -> np.ndarray:
+    """One that is called for each combination, since nobody knows what the sign of many lines is."""
     close = prices["Close"].to_numpy()
     return np.maximum(np.sign(mean(close, fast_window) - mean(close, slow_window)), 0.0)
-
-
-def called(prices: pd.DataFrame, *, fast_window: int = 20, slow_window: int = 50) -> np.ndarray:
-    """One that is called for each combination, since nobody knows which bars those of many lines are."""
-    close = prices["Close"].to_numpy()
-    position = np.zeros(close.size)
-    position[mean(close, fast_window) > mean(close, slow_window)] = 1.0
-    return position
 
 
 def beside_peers(rounds: int = 5) -> list[tuple[str, str]]:
@@ -118,13 +110,12 @@ def beside_peers(rounds: int = 5) -> list[tuple[str, str]]:
     def plain(strategy: Callable) -> pd.DataFrame:
         return run_grid(prices, strategy, PAIRS, where=where, fees=FEES, fill="close").metrics
 
-    for strategy in (in_numpy, by_signs, called):
+    for strategy in (in_numpy, called):
         np.testing.assert_allclose(plain(strategy)["total_return"], found, rtol=1e-12, atol=1e-12)
     works = {
         "ours": lambda: [seconds(lambda: ours(prices)) for _ in range(5)],
         "four": lambda: [seconds(lambda: ours(prices, metrics=CORE_FOUR)) for _ in range(5)],
         "numpy": lambda: [seconds(lambda: plain(in_numpy)) for _ in range(3)],
-        "signs": lambda: [seconds(lambda: plain(by_signs)) for _ in range(3)],
         "called": lambda: [seconds(lambda: plain(called)) for _ in range(3)],
         "raptorbt": lambda: [seconds(lambda: with_raptorbt(prices))],
         "vectorbt": lambda: [seconds(lambda: with_vectorbt(prices))],
@@ -140,7 +131,6 @@ def beside_peers(rounds: int = 5) -> list[tuple[str, str]]:
         ("four", "raptorbt", "4 metrics / raptorbt"),
         ("four", "vectorbt", "4 metrics / vectorbt"),
         ("numpy", "vectorbt, default", "a function of indicators and `np.where`, 15 metrics / vectorbt, 12"),
-        ("signs", "vectorbt, default", "a function of `np.sign` and `np.maximum`, 15 metrics / vectorbt, 12"),
         ("called", "vectorbt, default", "a function called for each pair, 15 metrics / vectorbt, 12"),
     ):
         times = f"1/{ratio(peer, mine):,.0f} ({of(mine) * 1e3:.1f} ms / {of(peer):.2f} s)"
