@@ -13,7 +13,7 @@ import numpy as np
 
 from backgrid._kernels import FILL_BAR, FILL_FEE, FILL_PRICE, FILL_UNITS, OPEN, compiled, pair_trades, simulate
 from backgrid._masks import BITS, WORD, any_known, changes_of, compare, evaluate
-from backgrid._sums import drawdowns
+from backgrid._sums import BLOCK, drawdowns
 from backgrid.lines import ABOVE
 
 CORE = (  # in the order of metrics.METRICS
@@ -434,11 +434,14 @@ def _sums_of(equity, units, fills, trades, cash_return):
         loss = min(r - cash_return, 0.0)
         returns[t], total, low, high, loss2 = r, total + r, min(low, r), max(high, r), loss2 + loss * loss
     mean, square, cube, fourth = total / n, 0.0, 0.0, 0.0
-    for t in range(n):
-        r = returns[t] - mean
-        square += r * r
-        cube += r * r * r
-        fourth += (r * r) * (r * r)
+    for start in range(0, n, BLOCK):
+        squares, cubes, fourths = 0.0, 0.0, 0.0
+        for t in range(start, min(start + BLOCK, n)):
+            r = returns[t] - mean
+            squares += r * r
+            cubes += r * r * r
+            fourths += (r * r) * (r * r)
+        square, cube, fourth = square + squares, cube + cubes, fourth + fourths
     for t in range(n + 1):
         n_held += units[t] != 0.0 and equity[t] > 0.0
     traded = fees = won = lost = 0.0
