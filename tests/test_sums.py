@@ -59,7 +59,7 @@ def test_sums_over_any_trades(pnl):
 
 
 def test_a_hundred_thousand_bars_are_summed_to_the_thirteenth_digit():
-    """A run and a sweep, which sums otherwise, are to be equal to the twelfth. Here each bar is rounded the same way."""
+    """A run and a sweep, which sums otherwise, are to be equal to the twelfth. Here all bars are rounded one way."""
     returns = np.tile([1e-3, -0.7e-3], 50_000)
     returns[0] = 0.5
     found, mean = _sums.bar_sums(returns, returns, 0.0), math.fsum(returns) / returns.size
