@@ -104,18 +104,15 @@ def bar_sums(returns, benchmark, cash):
             down, down_benchmark = _grown(down, r), _grown(down_benchmark, b)
             n_down += 1
     mean, mean_benchmark = _mean(total, n), _mean(total_benchmark, n)
-    square = cube = fourth = square_benchmark = square_active = together = 0.0
+    square, cube, fourth = moments(returns, mean)
+    square_benchmark = square_active = together = 0.0
     for start in range(0, n, BLOCK):
-        squares, cubes, fourths, squares_benchmark, squares_active, products = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+        squares_benchmark, squares_active, products = 0.0, 0.0, 0.0
         for t in range(start, min(start + BLOCK, n)):
             r, b = returns[t] - mean, benchmark[t] - mean_benchmark
-            squares += r * r
-            cubes += r * r * r
-            fourths += (r * r) * (r * r)
             squares_benchmark += b * b
             squares_active += (r - b) * (r - b)
             products += r * b
-        square, cube, fourth = square + squares, cube + cubes, fourth + fourths
         square_benchmark += squares_benchmark
         square_active += squares_active
         together += products
@@ -143,6 +140,21 @@ def bar_sums(returns, benchmark, cash):
         down_benchmark[1] + np.log(down_benchmark[0]),
         n_down,
     )
+
+
+@compiled
+def moments(returns, mean):
+    """Sums of (r - mean)^2, ^3 and ^4 of returns, float64[n]."""
+    square = cube = fourth = 0.0
+    for start in range(0, returns.size, BLOCK):
+        squares, cubes, fourths = 0.0, 0.0, 0.0
+        for t in range(start, min(start + BLOCK, returns.size)):
+            r = returns[t] - mean
+            squares += r * r
+            cubes += r * r * r
+            fourths += (r * r) * (r * r)
+        square, cube, fourth = square + squares, cube + cubes, fourth + fourths
+    return square, cube, fourth
 
 
 @compiled

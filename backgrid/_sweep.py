@@ -1,9 +1,8 @@
 """What a sweep does for each combination, compiled: from the bars on which its position changes to trades, to metrics.
 
 Cost follows the trades, not the bars: only bars on which the position changes are visited, and a stretch held in
-between is looked up in tables. What this does not serve (`AGAIN`) is
-simulated bar by bar instead. Both ways end in `core_metrics`, the formulas of `metrics` for those metrics that need no
-more than a few sums.
+between is looked up in tables. What this does not serve (`AGAIN`) is simulated bar by bar instead. Both ways end in
+`core_metrics`, the formulas of `metrics` for those metrics that need no more than a few sums.
 """
 
 import math
@@ -13,7 +12,7 @@ import numpy as np
 
 from backgrid._kernels import FILL_BAR, FILL_FEE, FILL_PRICE, FILL_UNITS, OPEN, compiled, pair_trades, simulate
 from backgrid._masks import BITS, WORD, any_known, changes_of, compare, evaluate
-from backgrid._sums import BLOCK, drawdowns
+from backgrid._sums import drawdowns, moments
 from backgrid.lines import ABOVE
 
 CORE = (  # in the order of metrics.METRICS
@@ -433,15 +432,8 @@ def _sums_of(equity, units, fills, trades, cash_return):
         r = equity[t + 1] / equity[t] - 1.0 if equity[t] > 0.0 else 0.0
         loss = min(r - cash_return, 0.0)
         returns[t], total, low, high, loss2 = r, total + r, min(low, r), max(high, r), loss2 + loss * loss
-    mean, square, cube, fourth = total / n, 0.0, 0.0, 0.0
-    for start in range(0, n, BLOCK):
-        squares, cubes, fourths = 0.0, 0.0, 0.0
-        for t in range(start, min(start + BLOCK, n)):
-            r = returns[t] - mean
-            squares += r * r
-            cubes += r * r * r
-            fourths += (r * r) * (r * r)
-        square, cube, fourth = square + squares, cube + cubes, fourth + fourths
+    mean = total / n
+    square, cube, fourth = moments(returns, mean)
     for t in range(n + 1):
         n_held += units[t] != 0.0 and equity[t] > 0.0
     traded = fees = won = lost = 0.0
