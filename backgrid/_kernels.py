@@ -65,6 +65,14 @@ def compiled(function: Callable) -> Callable:
     return made
 
 
+def inlined(function: Callable) -> Callable:
+    """A part of compiled functions: it is compiled into each of them, and makes no array.
+
+    Nobody counts who holds the arrays that it is given: that takes longer than what a few loops do with them.
+    """
+    return njit(nogil=True, error_model="numpy", forceinline=True, _nrt=False)(function)
+
+
 def word_above(left, right, bar):
     """The word of the 64 bars from `bar` on in which one line is higher than another."""
     return _word(left[bar : bar + WORD] > right[bar : bar + WORD])

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from backgrid._kernels import WORD, compiled, word_above, word_equal
+from backgrid._kernels import WORD, compiled, inlined, word_above, word_equal
 from backgrid.lines import ABOVE, AND, CROSSED, LATCH, MINUS, NOT, OR
 
 LAST = np.uint64(63)  # bit of a word
@@ -49,7 +49,7 @@ def _look_at(lines, rounded, known, ranges):
             ranges[k, word, 0], ranges[k, word, 1] = (low, high) if found == YES else (np.nan, np.nan)
 
 
-@compiled
+@inlined
 def compare(lines, left, right, above):
     """Fill `above`, uint64[n_words], with the mask of the bars on which one line of a Table is higher than another.
 
@@ -68,7 +68,7 @@ def compare(lines, left, right, above):
             above[word] = found
 
 
-@compiled
+@inlined
 def _above(left, right, word):
     """A word of the mask of the bars on which left > right, read bar by bar."""
     found = NO
@@ -77,7 +77,7 @@ def _above(left, right, word):
     return found
 
 
-@compiled
+@inlined
 def evaluate(program, rows, lines, stack):
     """Masks of the bars on which the position of one combination is 1, is -1 and is known, at the bottom of `stack`.
 
@@ -109,7 +109,7 @@ def evaluate(program, rows, lines, stack):
                 _combine(does, stack[top], stack[top + 1])
 
 
-@compiled
+@inlined
 def any_known(program, rows, lines, stack):
     """`evaluate`, and whether the position is known on any bar."""
     evaluate(program, rows, lines, stack)
@@ -119,7 +119,7 @@ def any_known(program, rows, lines, stack):
     return found != NO
 
 
-@compiled
+@inlined
 def _cross(signal):
     """From the bars above to those on which that began, both this bar and the one before being known."""
     carry = carry_known = NO
@@ -130,7 +130,7 @@ def _cross(signal):
         carry, carry_known = above >> LAST, known >> LAST
 
 
-@compiled
+@inlined
 def _combine(does, left, right):
     """What AND, OR, MINUS and FILL make of two signals, in place of the left one."""
     for w in range(left.shape[1]):
@@ -147,7 +147,7 @@ def _combine(does, left, right):
         left[0, w], left[1, w], left[2, w] = up, down, both
 
 
-@compiled
+@inlined
 def _latch(entries, exits):
     """1 from an entry until an exit, known since both have been known, in place of the entries; the exit wins a bar."""
     held = entries_seen = exits_seen = False
@@ -166,13 +166,13 @@ def _latch(entries, exits):
         entries[0, w], entries[1, w], entries[2, w] = inside & since, NO, since
 
 
-@compiled
+@inlined
 def _from_first(mask):
     """All bars of a word from its first one in the mask on."""
     return ~((mask & (~mask + ONE)) - ONE) if mask != NO else NO
 
 
-@compiled
+@inlined
 def changes_of(signal, n_bars, bars, positions):
     """Bars on which the position changes, and the position from there on; returns how many there are.
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from backgrid._kernels import FILL_BAR, FILL_FEE, FILL_PRICE, FILL_UNITS, OPEN, compiled, pair_trades, simulate
+from backgrid._kernels import FILL_BAR, FILL_FEE, FILL_PRICE, FILL_UNITS, OPEN, compiled, inlined, pair_trades, simulate
 from backgrid._masks import BITS, WORD, any_known, changes_of, compare, evaluate
 from backgrid._sums import drawdowns, moments
 from backgrid.lines import ABOVE
@@ -84,7 +84,7 @@ def stretches(close, cash_return, shift):
     return table
 
 
-@compiled
+@inlined
 def _lengthen(table, block, price, before, cash_return):
     """Add a bar to the record of a block."""
     r = price / before - 1.0
@@ -99,7 +99,7 @@ def _lengthen(table, block, price, before, cash_return):
     table[0, block, LOSS2] += lost * lost
 
 
-@compiled
+@inlined
 def _join(table, level, block, level_a, a, level_b, b):
     """Make the record of a block that of two stretches, one after the other."""
     high, fall = table[level_a, a, HIGH], min(table[level_a, a, FALL], table[level_b, b, FALL])
@@ -175,7 +175,7 @@ def sweep(program, rows, lines, prices, table, shift, account, metrics, state):
         if n == 0 and not any_known(program, rows[k], lines, stack):
             state[k] = REFUSED
         else:
-            state[k] = _trade(bars, positions, n, prices, table, shift, account, metrics[k])
+            state[k] = _measure(bars, positions, n, prices, table, shift, account, metrics[k])
 
 
 @compiled
@@ -185,10 +185,10 @@ def sweep_positions(targets, prices, table, shift, account, metrics, state):
     bars, positions = np.empty(n_bars + 2, np.int64), np.empty(n_bars + 2, np.int64)
     for k in range(targets.shape[0]):
         n = _changes_of_positions(targets[k], bars, positions)
-        state[k] = _trade(bars, positions, n, prices, table, shift, account, metrics[k]) if n >= 0 else AGAIN
+        state[k] = _measure(bars, positions, n, prices, table, shift, account, metrics[k]) if n >= 0 else AGAIN
 
 
-@compiled
+@inlined
 def _changes_of_positions(target, bars, positions):
     """As `changes_of`; -1 for other positions than -1, 0 and 1."""
     n, before = 0, 0.0
@@ -202,9 +202,17 @@ def _changes_of_positions(target, bars, positions):
     return n
 
 
-@compiled
-def _trade(bars, positions, n, prices, table, shift, account, metrics):
+@inlined
+def _measure(bars, positions, n, prices, table, shift, account, metrics):
     """Metrics of one line of changes; AGAIN where it has to be simulated bar by bar."""
+    if metrics.size == len(FEW):
+        return _trade(bars, positions, n, prices, table, shift, account, metrics, few_metrics)
+    return _trade(bars, positions, n, prices, table, shift, account, metrics, core_metrics)
+
+
+@inlined
+def _trade(bars, positions, n, prices, table, shift, account, metrics, measure):
+    """The same by one of the functions that measure; sums that it does not ask for are not computed."""
     close, n_bars = prices.close, prices.close.size
     money, held, worth = account.cash, 0.0, account.cash
     path = Path(0.0, 0.0, 0.0, 0.0, 0.0, account.cash, 0.0)
@@ -257,7 +265,7 @@ def _trade(bars, positions, n, prices, table, shift, account, metrics):
     square, flat_loss = path.r2 - n * mean * mean, min(-account.cash_return, 0.0)
     if path.deepest < RUIN or (n_trades > 0 and not (square > STEADY * path.r2 and path.r2 > CALM * n)):
         return AGAIN
-    core_metrics(
+    measure(
         Sums(
             n_bars,
             worth / account.cash,
@@ -283,7 +291,7 @@ def _trade(bars, positions, n, prices, table, shift, account, metrics):
     return DONE
 
 
-@compiled
+@inlined
 def _add(path, before, value, cash_return):
     """The path with one more bar."""
     r = value / before - 1.0
@@ -302,7 +310,7 @@ def _add(path, before, value, cash_return):
     )
 
 
-@compiled
+@inlined
 def _walk(path, money, held, close, first, last, cash_return):
     """The path with bars first..last, one after the other."""
     for t in range(first, last + 1):
@@ -310,7 +318,7 @@ def _walk(path, money, held, close, first, last, cash_return):
     return path
 
 
-@compiled
+@inlined
 def _hold(path, held, close, first, last, table, shift, cash_return):
     """The same for units that were bought for the whole account: blocks are looked up, the bars beside them walked.
 
@@ -324,7 +332,7 @@ def _hold(path, held, close, first, last, table, shift, cash_return):
     return _walk(path, 0.0, held, close, (high + 1) << shift, last, cash_return)
 
 
-@compiled
+@inlined
 def _jump(path, held, table, low, high):
     """The path with the blocks low..high."""
     level = _bit_length(low ^ high)
@@ -346,7 +354,7 @@ def _jump(path, held, table, low, high):
     )
 
 
-@compiled
+@inlined
 def _bit_length(number):
     """Bits that a number below 2**36 needs."""
     length = 0
@@ -356,22 +364,27 @@ def _bit_length(number):
     return length + LENGTHS[number]
 
 
-@compiled
+@inlined
+def few_metrics(sums, account, metrics):
+    """The metrics of FEW."""
+    metrics[0] = sums.growth - 1.0
+    metrics[1] = _sharpe(sums, account)
+    metrics[2] = sums.deepest
+    metrics[3] = sums.n_trades
+
+
+@inlined
 def core_metrics(sums, account, metrics):
-    """The metrics of CORE, or those of FEW where there is room for no more; their formulas stand in `metrics`."""
+    """The metrics of CORE; their formulas stand in `metrics`."""
     n, a_year = sums.n_bars - 1, account.a_year
     excess = (sums.mean - account.cash_return) * math.sqrt(a_year)
     deviation = math.sqrt(sums.square / (n - 1))
-    total, sharpe = sums.growth - 1.0, _ratio(excess, deviation) if sums.varies else np.nan
-    if metrics.size == 4:
-        metrics[0], metrics[1], metrics[2], metrics[3] = total, sharpe, sums.deepest, sums.n_trades
-        return
     yearly, variance = sums.growth ** (a_year / n), sums.square / n
     cagr = yearly - 1.0 if yearly <= LARGEST_RATIO else np.nan
-    metrics[0] = total
+    metrics[0] = sums.growth - 1.0
     metrics[1] = cagr
     metrics[2] = deviation * math.sqrt(a_year)
-    metrics[3] = sharpe
+    metrics[3] = _sharpe(sums, account)
     metrics[4] = _ratio(excess, math.sqrt(sums.loss2 / n))
     metrics[5] = _ratio(cagr, -sums.deepest)
     metrics[6] = sums.deepest
@@ -385,7 +398,15 @@ def core_metrics(sums, account, metrics):
     metrics[14] = sums.fees
 
 
-@compiled
+@inlined
+def _sharpe(sums, account):
+    if not sums.varies:
+        return np.nan
+    excess, variance = sums.mean - account.cash_return, sums.square / (sums.n_bars - 2)
+    return _ratio(excess * math.sqrt(account.a_year), math.sqrt(variance))
+
+
+@inlined
 def _ratio(numerator, denominator):
     if denominator == 0.0 or not abs(numerator) <= LARGEST_RATIO * abs(denominator):
         return np.nan
@@ -397,14 +418,18 @@ def _ratio(numerator, denominator):
 
 @compiled
 def simulate_each(targets, market, terms, account, metrics):
-    """The metrics of CORE of every line of target positions, float64[n_combinations, n_bars], in place.
+    """The metrics of CORE or FEW of every line of target positions, float64[n_combinations, n_bars], in place.
 
     Equity that leaves the range of floats gives NaN.
     """
     for k in range(targets.shape[0]):
         equity, units, fills, _ = _simulate(targets[k], market, terms)
         trades = pair_trades(fills, equity.size - 1, market.close[-1])
-        core_metrics(_sums_of(equity, units, fills, trades, account.cash_return), account, metrics[k])
+        sums = _sums_of(equity, units, fills, trades, account.cash_return)
+        if metrics.shape[1] == len(FEW):
+            few_metrics(sums, account, metrics[k])
+        else:
+            core_metrics(sums, account, metrics[k])
 
 
 @compiled
