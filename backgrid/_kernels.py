@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
+from numba.cpython.unsafe import numbers
 from numba.extending import intrinsic, overload
 
 SOURCES = hashlib.sha256(b"".join(map(Path.read_bytes, sorted(Path(__file__).parent.glob("_*.py"))))).hexdigest()
@@ -70,7 +71,7 @@ def inlined(function: Callable) -> Callable:
 
     Nobody counts who holds the arrays that it is given: that takes longer than what a few loops do with them.
     """
-    return njit(nogil=True, error_model="numpy", forceinline=True, _nrt=False)(function)
+    return njit(nogil=True, error_model="numpy", forceinline=True, _nrt=False)(function)  # type: ignore[call-overload]
 
 
 def word_above(left, right, bar):
@@ -81,6 +82,16 @@ def word_above(left, right, bar):
 def word_equal(left, right, bar):
     """The word of the 64 bars from `bar` on in which two lines are equal."""
     return _word(left[bar : bar + WORD] == right[bar : bar + WORD])
+
+
+def leading_zeros(number):
+    """Zeros before the first bit that is set, of 64."""
+    return WORD - int(number).bit_length()
+
+
+def trailing_zeros(word):
+    """Zeros after the last bit that is set."""
+    return np.uint64((int(word) & -int(word)).bit_length() - 1)
 
 
 def _word(flags):
@@ -109,6 +120,8 @@ def _at_once(plain, sign):
 
 _at_once(word_above, ">")
 _at_once(word_equal, "==")
+overload(leading_zeros)(lambda number: lambda number: numbers.leading_zeros(number))  # type: ignore[call-arg]
+overload(trailing_zeros)(lambda word: lambda word: numbers.trailing_zeros(word))  # type: ignore[call-arg]
 
 
 @compiled

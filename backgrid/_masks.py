@@ -4,14 +4,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from backgrid._kernels import WORD, compiled, inlined, word_above, word_equal
+from backgrid._kernels import WORD, compiled, inlined, trailing_zeros, word_above, word_equal
 from backgrid.lines import ABOVE, AND, CROSSED, LATCH, MINUS, NOT, OR
 
 LAST = np.uint64(63)  # bit of a word
 NO, YES, ONE = np.uint64(0), np.uint64(2**64 - 1), np.uint64(1)
 BITS = ONE << np.arange(64, dtype=np.uint64)
-DE_BRUIJN, TOP_SIX = np.uint64(0x03F79D71B4CB0A89), np.uint64(58)  # a bit times the one has its place on top
-PLACES = np.argsort([(1 << place) * 0x03F79D71B4CB0A89 % 2**64 >> 58 for place in range(64)])
+RANGES_FROM = 2**14  # bars from which on lines outgrow the cache, so that it pays not to read them
+ALIGNED = 64  # bytes that are read at once, twice if they do not begin at a multiple of so many
 
 
 class Table(NamedTuple):
@@ -20,33 +20,49 @@ class Table(NamedTuple):
     values: np.ndarray  # float64[n_lines, n_bars]
     rounded: np.ndarray  # float32[n_lines, 64 n_words]  NaN after the last bar; where two differ, so do their lines
     known: np.ndarray  # uint64[n_lines, n_words]  bars on which a line is not NaN
-    ranges: np.ndarray  # float64[n_lines, n_words, 2]  lowest and highest in a word of bars, NaN where one is NaN
+    ranges: np.ndarray  # float64[n_lines, n_words or 0, 2]  lowest and highest in a word of bars, NaN where one is NaN
 
 
 def table_of(lines):
     """Lines, float64[n_lines, n_bars], ready to be compared."""
-    n_words = lines.shape[1] // WORD + 1
-    rounded = np.empty((len(lines), n_words * WORD), np.float32)
-    known, ranges = np.empty((len(lines), n_words), np.uint64), np.empty((len(lines), n_words, 2))
-    _look_at(lines, rounded, known, ranges)
+    (n_lines, n_bars), n_words = lines.shape, lines.shape[1] // WORD + 1
+    rounded = _aligned(n_lines * n_words * WORD).reshape(n_lines, -1)
+    known = np.empty((n_lines, n_words), np.uint64)
+    _round(lines, rounded, known)
+    ranges = ranges_of(lines, known) if n_bars >= RANGES_FROM else np.empty((n_lines, 0, 2))
     return Table(lines, rounded, known, ranges)
 
 
+def _aligned(n):
+    """Room for so many float32, from a multiple of ALIGNED bytes on."""
+    room = np.empty(4 * n + ALIGNED, np.uint8)
+    first = -room.ctypes.data % ALIGNED
+    return room[first : first + 4 * n].view(np.float32)
+
+
 @compiled
-def _look_at(lines, rounded, known, ranges):
-    """Fill what a Table has beside its lines."""
+def _round(lines, rounded, known):
     n_bars = lines.shape[1]
     for k in range(lines.shape[0]):
+        for t in range(n_bars):
+            rounded[k, t] = lines[k, t]
+        rounded[k, n_bars:] = np.nan
         for word in range(known.shape[1]):
-            found, low, high = NO, np.inf, -np.inf
-            for place in range(WORD):
-                t = word * WORD + place
-                value = lines[k, t] if t < n_bars else np.nan
-                rounded[k, t] = value
-                found |= BITS[place] if value == value else NO
-                low, high = min(low, value), max(high, value)
-            known[k, word] = found
-            ranges[k, word, 0], ranges[k, word, 1] = (low, high) if found == YES else (np.nan, np.nan)
+            known[k, word] = word_equal(rounded[k], rounded[k], word * WORD)
+
+
+@compiled
+def ranges_of(lines, known):
+    """Lowest and highest value in each word of bars of each line, NaN where one is not known."""
+    ranges = np.full((*known.shape, 2), np.nan)
+    for k in range(known.shape[0]):
+        for word in range(known.shape[1]):
+            if known[k, word] == YES:
+                low, high = np.inf, -np.inf
+                for t in range(word * WORD, (word + 1) * WORD):
+                    low, high = min(low, lines[k, t]), max(high, lines[k, t])
+                ranges[k, word, 0], ranges[k, word, 1] = low, high
+    return ranges
 
 
 @inlined
@@ -56,10 +72,11 @@ def compare(lines, left, right, above):
     Words of bars in which their ranges do not overlap are not read; and they themselves, only where they may be equal.
     """
     low, high, a, b = lines.ranges[left], lines.ranges[right], lines.rounded[left], lines.rounded[right]
+    have_ranges = lines.ranges.shape[1] > 0
     for word in range(above.size):
-        if low[word, 0] > high[word, 1]:
+        if have_ranges and low[word, 0] > high[word, 1]:
             above[word] = YES
-        elif low[word, 1] <= high[word, 0]:
+        elif have_ranges and low[word, 1] <= high[word, 0]:
             above[word] = NO
         else:
             found = word_above(a, b, word * WORD)
@@ -186,11 +203,11 @@ def changes_of(signal, n_bars, bars, positions):
         turned = (up ^ ((up << ONE) | carry_up)) | (down ^ ((down << ONE) | carry_down))
         carry_up, carry_down = up >> LAST, down >> LAST
         while turned != NO:
-            bit = turned & (~turned + ONE)
-            bars[n] = w * WORD + PLACES[(bit * DE_BRUIJN) >> TOP_SIX]
-            positions[n] = (1 if up & bit else 0) - (1 if down & bit else 0)
+            place = trailing_zeros(turned)
+            bars[n] = w * WORD + np.int64(place)
+            positions[n] = np.int64((up >> place) & ONE) - np.int64((down >> place) & ONE)
             n += 1
-            turned ^= bit
+            turned &= turned - ONE
     while n > 0 and bars[n - 1] >= n_bars:  # beyond the last bar of the last word
         n -= 1
     return n

@@ -10,7 +10,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from backgrid._kernels import FILL_BAR, FILL_FEE, FILL_PRICE, FILL_UNITS, OPEN, compiled, inlined, pair_trades, simulate
+from backgrid._kernels import (
+    FILL_BAR,
+    FILL_FEE,
+    FILL_PRICE,
+    FILL_UNITS,
+    OPEN,
+    compiled,
+    inlined,
+    leading_zeros,
+    pair_trades,
+    simulate,
+)
 from backgrid._masks import BITS, WORD, any_known, changes_of, compare, evaluate
 from backgrid._sums import drawdowns, moments
 from backgrid.lines import ABOVE
@@ -23,7 +34,6 @@ FEW = ("total_return", "sharpe", "max_drawdown", "n_trades")  # these alone are 
 DONE, REFUSED, AGAIN = 0, 1, 2  # state of a combination: REFUSED gave no signal, AGAIN is to be simulated
 
 HIGH, LOW, FALL, R, R2, R3, R4, LOSS2 = 0, 1, 2, 3, 4, 5, 6, 7  # a record of a stretch, one line of the cache
-LENGTHS = np.array([number.bit_length() for number in range(2**12)], dtype=np.uint8)
 LARGEST_RATIO = 1e6  # as in metrics
 ROUNDING = 1e-14  # as in metrics
 STEADY = 0.5  # below this share of r^2 in its variance the sums have lost digits
@@ -335,7 +345,7 @@ def _hold(path, held, close, first, last, table, shift, cash_return):
 @inlined
 def _jump(path, held, table, low, high):
     """The path with the blocks low..high."""
-    level = _bit_length(low ^ high)
+    level = WORD - leading_zeros(low ^ high)
     a, b = low, high if high > low else table.shape[1] - 1
     peak, deepest = path.peak, min(path.deepest, min(table[level, a, FALL], table[level, b, FALL]))
     if table[level, b, LOW] < table[level, a, HIGH] * (1.0 + deepest):
@@ -352,16 +362,6 @@ def _jump(path, held, table, low, high):
         max(peak, held * max(table[level, a, HIGH], table[level, b, HIGH])),
         deepest,
     )
-
-
-@inlined
-def _bit_length(number):
-    """Bits that a number below 2**36 needs."""
-    length = 0
-    while number >= LENGTHS.size:
-        number >>= 12
-        length += 12
-    return length + LENGTHS[number]
 
 
 @inlined
