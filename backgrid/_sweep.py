@@ -79,8 +79,9 @@ def stretches(close, cash_return, shift):
     n_blocks, n_levels = n_bars >> shift, 1
     while 2 ** (n_levels - 1) < n_blocks:
         n_levels += 1
-    table = np.zeros((n_levels, n_blocks + 1, 8))
-    table[:, :, LOW] = np.inf
+    table = np.empty((n_levels, n_blocks + 1, 8))
+    table[0], table[:, n_blocks] = 0.0, 0.0
+    table[0, :, LOW], table[:, n_blocks, LOW] = np.inf, np.inf
     for t in range(n_blocks << shift):
         _lengthen(table, t >> shift, close[t], close[max(t - 1, 0)], cash_return)
     for level in range(1, n_levels):
@@ -112,10 +113,8 @@ def _lengthen(table, block, price, before, cash_return):
 @inlined
 def _join(table, level, block, level_a, a, level_b, b):
     """Make the record of a block that of two stretches, one after the other."""
-    high, fall = table[level_a, a, HIGH], min(table[level_a, a, FALL], table[level_b, b, FALL])
-    if table[level_b, b, LOW] < high * (1.0 + fall):
-        fall = table[level_b, b, LOW] / high - 1.0
-    table[level, block, FALL] = fall
+    high, across = table[level_a, a, HIGH], table[level_b, b, LOW] / table[level_a, a, HIGH] - 1.0
+    table[level, block, FALL] = min(across, min(table[level_a, a, FALL], table[level_b, b, FALL]))
     table[level, block, HIGH] = max(high, table[level_b, b, HIGH])
     table[level, block, LOW] = min(table[level_a, a, LOW], table[level_b, b, LOW])
     for k in range(R, LOSS2 + 1):
@@ -306,9 +305,7 @@ def _add(path, before, value, cash_return):
     """The path with one more bar."""
     r = value / before - 1.0
     square, loss = r * r, min(r - cash_return, 0.0)
-    peak, deepest = max(path.peak, value), path.deepest
-    if value < peak * (1.0 + deepest):
-        deepest = value / peak - 1.0
+    peak = max(path.peak, value)
     return Path(
         path.r + r,
         path.r2 + square,
@@ -316,7 +313,7 @@ def _add(path, before, value, cash_return):
         path.r4 + square * square,
         path.loss2 + loss * loss,
         peak,
-        deepest,
+        min(path.deepest, value / peak - 1.0),
     )
 
 
@@ -347,20 +344,17 @@ def _jump(path, held, table, low, high):
     """The path with the blocks low..high."""
     level = WORD - leading_zeros(low ^ high)
     a, b = low, high if high > low else table.shape[1] - 1
-    peak, deepest = path.peak, min(path.deepest, min(table[level, a, FALL], table[level, b, FALL]))
-    if table[level, b, LOW] < table[level, a, HIGH] * (1.0 + deepest):
-        deepest = table[level, b, LOW] / table[level, a, HIGH] - 1.0
     lowest = held * min(table[level, a, LOW], table[level, b, LOW])
-    if lowest < peak * (1.0 + deepest):
-        deepest = lowest / peak - 1.0
+    fall = min(table[level, b, LOW] / table[level, a, HIGH], lowest / path.peak) - 1.0
+    fall = min(fall, min(table[level, a, FALL], table[level, b, FALL]))
     return Path(
         path.r + (table[level, a, R] + table[level, b, R]),
         path.r2 + (table[level, a, R2] + table[level, b, R2]),
         path.r3 + (table[level, a, R3] + table[level, b, R3]),
         path.r4 + (table[level, a, R4] + table[level, b, R4]),
         path.loss2 + (table[level, a, LOSS2] + table[level, b, LOSS2]),
-        max(peak, held * max(table[level, a, HIGH], table[level, b, HIGH])),
-        deepest,
+        max(path.peak, held * max(table[level, a, HIGH], table[level, b, HIGH])),
+        min(path.deepest, fall),
     )
 
 

@@ -116,15 +116,14 @@ class Trials:
         price_returns = returns_of(self.market.close)
         self.fused = self.fused and price_returns @ price_returns > _sweep.CALM * price_returns.size
         self.shift = SHIFT if self.market.close.size >= BLOCKS_FROM else 0
-        given = (self.market.close, self.account.cash_return, self.shift)
-        stretches = self._beside(_sweep.stretches, *given) if self.fused else None
+        if self.fused:
+            fill = self.market.open if self.settings["fill"] == "next_open" else self.market.close
+            table = _sweep.stretches(self.market.close, self.account.cash_return, self.shift)
+            self.fast = (_sweep.Prices(fill, self.market.close), table, self.shift, self.account)
         self.traced: Traced | None = None
         self.why_called = job.why_called  # why the function is called for each combination; empty where it is not
         if not self.why_called:
             self._read_function()
-        if stretches:
-            fill = self.market.open if self.settings["fill"] == "next_open" else self.market.close
-            self.fast = (_sweep.Prices(fill, self.market.close), stretches(), self.shift, self.account)
 
     def _read_function(self) -> None:
         """Call it with axes, and find out whether it serves all combinations so."""
@@ -375,12 +374,6 @@ class Trials:
         """As many combinations at a time as have room for their target positions, in a few copies."""
         most = max(min(N_CALLED, self.job.room // (32 * self.market.close.size)), 1)
         return (codes[start : start + most] for start in range(0, len(codes), most))
-
-    def _beside(self, work: Callable, *given: Any) -> Callable[[], Any]:
-        """What gives the work's result when it is called; another thread, if there is one, begins with it now."""
-        if self.n_threads > 1:
-            return _helpers(self.n_threads - 1).submit(work, *given).result
-        return functools.partial(work, *given)
 
     def _in_threads(self, work: Callable[[slice], Any], n: int) -> None:
         """The work on 0..n, a part for each thread in turn."""
