@@ -185,14 +185,15 @@ def _two_sum(a, b):
 
 @compiled
 def _divide(high, low, divisor):
-    """(high + low) / divisor, rounded once; the remainder of the first quotient is computed exactly (Dekker)."""
-    quotient = high / divisor
+    """(high + low) / divisor, rounded once; the remainder of a first quotient is computed exactly (Dekker)."""
+    inverse = 1.0 / divisor
+    quotient = high * inverse
     scaled = 134217729.0 * quotient  # 2**27 + 1 splits 53 bits in two halves
     upper = scaled - (scaled - quotient)
     lower = quotient - upper
     product = quotient * divisor
     error = (upper * divisor - product) + lower * divisor
-    return quotient + ((high - product) - error + low) / divisor
+    return quotient + ((high - product) - error + low) * inverse
 
 
 @compiled

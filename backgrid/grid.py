@@ -610,7 +610,7 @@ def _tried(
         state[batch.numbers] = batch.state
 
     def left(numbers: np.ndarray) -> np.ndarray:
-        wanted = asked.chosen(space.codes(numbers))
+        wanted = asked.chosen(numbers)
         excluded[numbers] = ~wanted
         return numbers[wanted & (state[numbers] == UNTRIED)]
 

@@ -94,7 +94,7 @@ def check_grid(text: str, where: str | None, strategy: str) -> tuple[Space, np.n
     space = read_space(read_grid(text))
     for name, values in zip(space.names, space.values, strict=True):
         check_axis(get_strategy(strategy), name, values)
-    numbers = np.flatnonzero(read_where(where, space)(space.codes(np.arange(space.size))))
+    numbers = np.flatnonzero(read_where(where, space)(np.arange(space.size)))
     if not numbers.size:
         raise ParameterError(f"where leaves out all {space.size:,} combinations: {shown(where)}")
     return space, numbers

@@ -43,7 +43,7 @@ class Question(NamedTuple):
     metrics: tuple[str, ...]
     room: int  # what is left of the memory when the results are in it [bytes]
     where: Any
-    chosen: Callable[[np.ndarray], np.ndarray]  # from places of combinations to whether `where` leaves them
+    chosen: Callable[[np.ndarray], np.ndarray]  # from numbers of combinations to whether `where` leaves them
     executor: concurrent.futures.Executor | None
 
     def on(self, prices: Any, facts: Mapping[str, Any] | None = None) -> Job:

@@ -69,7 +69,8 @@ class Space(NamedTuple):
             return np.zeros((numbers.size, 0), dtype=np.int64)
         codes, rest = np.empty((numbers.size, len(self.names)), dtype=np.int64), numbers
         for k, n in reversed(list(enumerate(self.shape))):
-            rest, codes[:, k] = np.divmod(rest, n)
+            whole = rest // n  # which NumPy does many at once, unlike divmod
+            codes[:, k], rest = rest - n * whole, whole
         return codes
 
     def params(self, code: Sequence[int]) -> dict[str, Any]:
@@ -121,19 +122,27 @@ def _distinct(name: Any, given: Any, *, again: bool = False) -> list[Any]:
         raise ParameterError(f"a grid names parameters by text, got {shown(name)}")
     if isinstance(given, (str, bytes, Mapping)) or not hasattr(given, "__iter__") or getattr(given, "ndim", 1) == 0:
         given = [given]  # one value of a grid that does not vary
-    values = [_plain(value) for value in given]
+    values = list(given)
     if not values:
         raise ParameterError(f"the grid has no value of {name}: give at least one")
-    distinct: dict[tuple[bool, Any], Any] = {}
     try:
-        for value in values:
-            distinct.setdefault(_key(value), value)
+        distinct = _each_once(values)
     except TypeError:
         raise ParameterError(
             f"the values of {name} must be numbers, text or truth values, got {shown(given)}"
         ) from None
     if len(distinct) < len(values) and not again:
         raise ParameterError(f"the grid has a value of {name} twice: {shown(given)}")
+    return distinct
+
+
+def _each_once(values: list[Any]) -> list[Any]:
+    """Values as plain Python values, the first of equals."""
+    if {type(value) for value in values} <= {int, float}:
+        return list(dict.fromkeys(values))
+    distinct: dict[tuple[bool, Any], Any] = {}
+    for value in values:
+        distinct.setdefault(_key(value), _plain(value))
     return list(distinct.values())
 
 
@@ -156,7 +165,7 @@ def _key(value: Any) -> tuple[bool, Any]:
 
 
 def read_where(where: Any, space: Space) -> Callable[[np.ndarray], np.ndarray]:
-    """The function from places of combinations to whether they are to be tried.
+    """The function from numbers of combinations to whether they are to be tried.
 
     An expression is read as comparisons, arithmetic and `and`, `or`, `not` of names and numbers, never run as Python.
 
@@ -166,7 +175,7 @@ def read_where(where: Any, space: Space) -> Callable[[np.ndarray], np.ndarray]:
         For what cannot be read, or a name that is no parameter of the grid.
     """
     if where is None:
-        return lambda codes: np.ones(len(codes), dtype=bool)
+        return lambda numbers: np.ones(numbers.size, dtype=bool)
     if callable(where):
         return _by_function(where, space)
     if not isinstance(where, str):
@@ -177,7 +186,8 @@ def read_where(where: Any, space: Space) -> Callable[[np.ndarray], np.ndarray]:
         raise ParameterError(f"where cannot be read: {shown(where)}") from None
     columns = [_column(values) for values in space.values]
 
-    def chosen(codes: np.ndarray) -> np.ndarray:
+    def chosen(numbers: np.ndarray) -> np.ndarray:
+        codes = space.codes(numbers)
         named = {name: column[codes[:, k]] for k, (name, column) in enumerate(zip(space.names, columns, strict=True))}
         try:
             with np.errstate(divide="raise", invalid="raise", over="raise"):
@@ -188,7 +198,7 @@ def read_where(where: Any, space: Space) -> Callable[[np.ndarray], np.ndarray]:
             raise ParameterError(f"where {shown(where)}: {error}") from None
         if found.dtype != bool:
             raise ParameterError(f"where must be true or false, and {shown(where)} is {found.dtype}")
-        return np.broadcast_to(found, len(codes))
+        return np.broadcast_to(found, numbers.size)
 
     return chosen
 
@@ -218,8 +228,8 @@ def _by_function(where: Callable, space: Space) -> Callable[[np.ndarray], np.nda
     for name in wanted:
         _check_name(name, space.names)
 
-    def chosen(codes: np.ndarray) -> np.ndarray:
-        points = (space.params(code) for code in codes.tolist())
+    def chosen(numbers: np.ndarray) -> np.ndarray:
+        points = (space.params(code) for code in space.codes(numbers).tolist())
         return np.array([bool(where(**{name: point[name] for name in wanted})) for point in points], dtype=bool)
 
     return chosen

@@ -8,6 +8,7 @@ is that of `run_backtest` with the same parameters.
 import concurrent.futures
 import contextlib
 import functools
+import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -40,7 +41,7 @@ from backgrid.terms import STOPS, kernel_terms
 BLOCKS_FROM, SHIFT = 2**14, 4  # from so many bars on a table of all bars outgrows the cache: 2**4 bars a block
 BYTES = 13  # of a value of a line, with what a Table has beside it
 N_CHECKED = 32  # combinations of a function of the user's that are held to plain calls
-PARTS = 8  # of a sweep for each thread
+PARTS = 4  # of a sweep for each thread
 N_CALLED = 256  # combinations that are called before they are simulated
 
 Evaluated = tuple[np.ndarray, np.ndarray]
@@ -84,7 +85,12 @@ class Traced(NamedTuple):
 
     def rows(self, codes: np.ndarray) -> np.ndarray:
         """Lines of these combinations."""
-        return self.bases + codes @ self.strides.T
+        found = np.empty((len(codes), self.bases.size), dtype=np.int64)
+        for k, (base, strides) in enumerate(zip(self.bases, self.strides, strict=True)):
+            found[:, k] = base
+            for axis in np.flatnonzero(strides):
+                found[:, k] += strides[axis] * codes[:, axis]
+        return found
 
     def refuses(self, codes: np.ndarray) -> np.ndarray:
         """Whether the function refuses these combinations."""
@@ -376,9 +382,10 @@ class Trials:
         return (codes[start : start + most] for start in range(0, len(codes), most))
 
     def _in_threads(self, work: Callable[[slice], Any], n: int) -> None:
-        """The work on 0..n, a part for each thread in turn."""
+        """The work on 0..n in parts, of which the last are the smallest, so that all threads end together."""
         n_parts = min(PARTS * self.n_threads, n) if self.n_threads > 1 else 1
-        parts = iter([slice(n * k // n_parts, n * (k + 1) // n_parts) for k in range(n_parts)])
+        ends = [n - n * (n_parts - k) ** 2 // n_parts**2 for k in range(n_parts + 1)]
+        parts = iter([slice(*each) for each in itertools.pairwise(ends)])
 
         def do_parts() -> None:
             for part in parts:  # whoever is free takes the next

@@ -426,7 +426,7 @@ def _choose(search: Search, splits: list[Split], told: dict[str, Any]) -> Choice
     n_tried, n_wanted, refused = 0, 0, space.size
 
     def left(block: np.ndarray) -> np.ndarray:
-        return block[asked.chosen(space.codes(block))]
+        return block[asked.chosen(block)]
 
     for batch, best in try_all(search.trials, left, work, asked.executor):
         higher = (best.values > values) | ((best.values == values) & (best.numbers < numbers))

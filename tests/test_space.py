@@ -148,7 +148,7 @@ def test_what_is_no_grid_says_why(grid, message):
 def chosen(where, grid=PAIRS):
     """Combinations that are kept."""
     space = read_space(grid)
-    kept = read_where(where, space)(space.codes(np.arange(space.size)))
+    kept = read_where(where, space)(np.arange(space.size))
     assert kept.dtype == bool and kept.shape == (space.size,)
     return [tuple(point.values()) for point, keep in zip(points_of(space), kept, strict=True) if keep]
 
