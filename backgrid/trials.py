@@ -383,7 +383,7 @@ class Trials:
 
     def _in_threads(self, work: Callable[[slice], Any], n: int) -> None:
         """The work on 0..n in parts, of which the last are the smallest, so that all threads end together."""
-        n_parts = min(PARTS * self.n_threads, n) if self.n_threads > 1 else 1
+        n_parts = max(min(PARTS * self.n_threads, n), 1) if self.n_threads > 1 else 1
         ends = [n - n * (n_parts - k) ** 2 // n_parts**2 for k in range(n_parts + 1)]
         parts = iter([slice(*each) for each in itertools.pairwise(ends)])
 
