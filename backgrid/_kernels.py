@@ -11,17 +11,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from llvmlite import ir
-from numba import njit, types
-from numba.cpython.unsafe import numbers
-from numba.extending import intrinsic, overload
+from numba import njit
 
 SOURCES = hashlib.sha256(b"".join(map(Path.read_bytes, sorted(Path(__file__).parent.glob("_*.py"))))).hexdigest()
 NEXT_OPEN, CLOSE, NEXT_CLOSE = 0, 1, 2
 FRACTION, UNITS, CASH = 0, 1, 2
 FILL_BAR, FILL_UNITS, FILL_PRICE, FILL_FEE, FILL_HELD, FILL_REASON, FILL_SYMBOL = 0, 1, 2, 3, 4, 5, 6
 ROUNDING = 1e-12  # a target that differs from what is held by less than this share has been met
-WORD = 64  # bars in a word of a mask
 SIGNAL, STOP_LOSS, TAKE_PROFIT, TRAILING_STOP, RUIN, OPEN = 0, 1, 2, 3, 4, 5
 
 
@@ -72,56 +68,6 @@ def inlined(function: Callable) -> Callable:
     Nobody counts who holds the arrays that it is given: that takes longer than what a few loops do with them.
     """
     return njit(nogil=True, error_model="numpy", forceinline=True, _nrt=False)(function)  # type: ignore[call-overload]
-
-
-def word_above(left, right, bar):
-    """The word of the 64 bars from `bar` on in which one line is higher than another."""
-    return _word(left[bar : bar + WORD] > right[bar : bar + WORD])
-
-
-def word_equal(left, right, bar):
-    """The word of the 64 bars from `bar` on in which two lines are equal."""
-    return _word(left[bar : bar + WORD] == right[bar : bar + WORD])
-
-
-def leading_zeros(number):
-    """Zeros before the first bit that is set, of 64."""
-    return WORD - int(number).bit_length()
-
-
-def trailing_zeros(word):
-    """Zeros after the last bit that is set."""
-    return np.uint64((int(word) & -int(word)).bit_length() - 1)
-
-
-def _word(flags):
-    """So many truth values as bits."""
-    return np.packbits(flags, bitorder="little").view("<u8")[0]
-
-
-def _at_once(plain, sign):
-    """Have compiled code compare 64 bars at a time: LLVM makes a word of so many truth values in a few instructions."""
-
-    @intrinsic
-    def compared(_, left, right, bar):
-        def load(context, builder, line, start):
-            numbers = ir.VectorType(context.get_data_type(left.dtype), WORD)
-            first = builder.gep(context.make_array(left)(context, builder, line).data, [start])
-            return builder.load(builder.bitcast(first, numbers.as_pointer()), align=left.dtype.bitwidth // 8)
-
-        def generate(context, builder, _, given):
-            sides = (load(context, builder, line, given[2]) for line in given[:2])
-            return builder.bitcast(builder.fcmp_ordered(sign, *sides), ir.IntType(WORD))
-
-        return types.uint64(left, right, types.intp), generate
-
-    overload(plain)(lambda left, right, bar: lambda left, right, bar: compared(left, right, bar))  # type: ignore[call-arg]
-
-
-_at_once(word_above, ">")
-_at_once(word_equal, "==")
-overload(leading_zeros)(lambda number: lambda number: numbers.leading_zeros(number))  # type: ignore[call-arg]
-overload(trailing_zeros)(lambda word: lambda word: numbers.trailing_zeros(word))  # type: ignore[call-arg]
 
 
 @compiled

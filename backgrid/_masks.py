@@ -4,13 +4,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from backgrid._kernels import WORD, compiled, inlined, trailing_zeros, word_above, word_equal
+from backgrid._kernels import compiled, inlined
+from backgrid._words import WORD, trailing_zeros, word_above, word_equal, word_highest, word_lowest
 from backgrid.lines import ABOVE, AND, CROSSED, LATCH, MINUS, NOT, OR
 
 LAST = np.uint64(63)  # bit of a word
 NO, YES, ONE = np.uint64(0), np.uint64(2**64 - 1), np.uint64(1)
 BITS = ONE << np.arange(64, dtype=np.uint64)
-RANGES_FROM = 2**14  # bars from which on lines outgrow the cache, so that it pays not to read them
 ALIGNED = 64  # bytes that are read at once, twice if they do not begin at a multiple of so many
 
 
@@ -20,16 +20,15 @@ class Table(NamedTuple):
     values: np.ndarray  # float64[n_lines, n_bars]
     rounded: np.ndarray  # float32[n_lines, 64 n_words]  NaN after the last bar; where two differ, so do their lines
     known: np.ndarray  # uint64[n_lines, n_words]  bars on which a line is not NaN
-    ranges: np.ndarray  # float64[n_lines, n_words or 0, 2]  lowest and highest in a word of bars, NaN where one is NaN
+    ranges: np.ndarray  # float64[n_lines, n_words, 2]  lowest and highest in a word of bars, NaN where one is NaN
 
 
 def table_of(lines):
     """Lines, float64[n_lines, n_bars], ready to be compared."""
-    (n_lines, n_bars), n_words = lines.shape, lines.shape[1] // WORD + 1
+    n_lines, n_words = len(lines), lines.shape[1] // WORD + 1
     rounded = _aligned(n_lines * n_words * WORD).reshape(n_lines, -1)
-    known = np.empty((n_lines, n_words), np.uint64)
-    _round(lines, rounded, known)
-    ranges = ranges_of(lines, known) if n_bars >= RANGES_FROM else np.empty((n_lines, 0, 2))
+    known, ranges = np.empty((n_lines, n_words), np.uint64), np.empty((n_lines, n_words, 2))
+    _look_at(lines, rounded, known, ranges)
     return Table(lines, rounded, known, ranges)
 
 
@@ -41,7 +40,8 @@ def _aligned(n):
 
 
 @compiled
-def _round(lines, rounded, known):
+def _look_at(lines, rounded, known, ranges):
+    """Fill what a Table has beside its lines."""
     n_bars = lines.shape[1]
     for k in range(lines.shape[0]):
         for t in range(n_bars):
@@ -49,20 +49,10 @@ def _round(lines, rounded, known):
         rounded[k, n_bars:] = np.nan
         for word in range(known.shape[1]):
             known[k, word] = word_equal(rounded[k], rounded[k], word * WORD)
-
-
-@compiled
-def ranges_of(lines, known):
-    """Lowest and highest value in each word of bars of each line, NaN where one is not known."""
-    ranges = np.full((*known.shape, 2), np.nan)
-    for k in range(known.shape[0]):
-        for word in range(known.shape[1]):
+            low = high = np.nan
             if known[k, word] == YES:
-                low, high = np.inf, -np.inf
-                for t in range(word * WORD, (word + 1) * WORD):
-                    low, high = min(low, lines[k, t]), max(high, lines[k, t])
-                ranges[k, word, 0], ranges[k, word, 1] = low, high
-    return ranges
+                low, high = word_lowest(lines[k], word * WORD), word_highest(lines[k], word * WORD)
+            ranges[k, word, 0], ranges[k, word, 1] = low, high
 
 
 @inlined
@@ -72,11 +62,10 @@ def compare(lines, left, right, above):
     Words of bars in which their ranges do not overlap are not read; and they themselves, only where they may be equal.
     """
     low, high, a, b = lines.ranges[left], lines.ranges[right], lines.rounded[left], lines.rounded[right]
-    have_ranges = lines.ranges.shape[1] > 0
     for word in range(above.size):
-        if have_ranges and low[word, 0] > high[word, 1]:
+        if low[word, 0] > high[word, 1]:
             above[word] = YES
-        elif have_ranges and low[word, 1] <= high[word, 0]:
+        elif low[word, 1] <= high[word, 0]:
             above[word] = NO
         else:
             found = word_above(a, b, word * WORD)

@@ -10,20 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from backgrid._kernels import (
-    FILL_BAR,
-    FILL_FEE,
-    FILL_PRICE,
-    FILL_UNITS,
-    OPEN,
-    compiled,
-    inlined,
-    leading_zeros,
-    pair_trades,
-    simulate,
-)
-from backgrid._masks import BITS, WORD, any_known, changes_of, compare, evaluate
+from backgrid._kernels import FILL_BAR, FILL_FEE, FILL_PRICE, FILL_UNITS, OPEN, compiled, inlined, pair_trades, simulate
+from backgrid._masks import BITS, any_known, changes_of, compare, evaluate
 from backgrid._sums import drawdowns, moments
+from backgrid._words import WORD, leading_zeros
 from backgrid.lines import ABOVE
 
 CORE = (  # in the order of metrics.METRICS

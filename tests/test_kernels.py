@@ -456,13 +456,13 @@ def read_only_package(tmp_path):
 
 def test_code_of_a_kernel_is_made_again_when_one_that_it_calls_has_changed(read_only_package):
     """Also where an installer gives all files one time."""
-    kernels = Path(read_only_package["PYTHONPATH"]) / "backgrid" / "_kernels.py"
+    words = Path(read_only_package["PYTHONPATH"]) / "backgrid" / "_words.py"
     count = """import numpy as np; from backgrid import _masks
 print(_masks.table_of(np.ones((1, 1))).known[0, 0], end="")"""
     assert python(count, **read_only_package) == "1"
-    then = kernels.stat()
-    kernels.write_text(kernels.read_text().replace('_at_once(word_equal, "==")', '_at_once(word_equal, "!=")'))
-    os.utime(kernels, ns=(then.st_atime_ns, then.st_mtime_ns))
+    then = words.stat()
+    words.write_text(words.read_text().replace('_compare(word_equal, "==")', '_compare(word_equal, "!=")'))
+    os.utime(words, ns=(then.st_atime_ns, then.st_mtime_ns))
     assert python(count, **read_only_package) == "0"
 
 

@@ -55,23 +55,10 @@ def test_a_bar_is_known_where_its_line_is_a_number(seed, n_bars):
         assert np.array_equal(padded[:n_bars], ~np.isnan(line)) and not padded[n_bars:].any()
 
 
-def with_ranges(lines):
-    """The table of lines as it is of very long ones."""
-    table = _masks.table_of(lines)
-    return table._replace(ranges=_masks.ranges_of(lines, table.known))
-
-
-def test_very_long_lines_have_ranges(monkeypatch):
-    lines = holed_lines(1, 3, 200)
-    assert _masks.table_of(lines).ranges.shape == (3, 0, 2)
-    monkeypatch.setattr(_masks, "RANGES_FROM", 200)
-    np.testing.assert_array_equal(_masks.table_of(lines).ranges, with_ranges(lines).ranges)
-
-
 @given(SEEDS, LENGTHS)
 def test_ranges_hold_each_whole_word_and_know_nothing_of_one_with_a_gap(seed, n_bars):
     lines = holed_lines(seed, 3, n_bars)
-    for line, found in zip(lines, with_ranges(lines).ranges, strict=True):
+    for line, found in zip(lines, _masks.table_of(lines).ranges, strict=True):
         np.testing.assert_array_equal(found, plain.word_ranges(line.tolist()))
 
 
@@ -83,10 +70,9 @@ def compared(table):
 
 
 def hold_to_each_bar(lines):
-    for table in (_masks.table_of(lines), with_ranges(lines)):
-        found, n_bars = compared(table), lines.shape[1]
-        assert found[:n_bars].tolist() == [a > b for a, b in lines.T]
-        assert not found[n_bars:].any()
+    found, n_bars = compared(_masks.table_of(lines)), lines.shape[1]
+    assert found[:n_bars].tolist() == [a > b for a, b in lines.T]
+    assert not found[n_bars:].any()
 
 
 @given(SEEDS, LENGTHS)
@@ -107,13 +93,13 @@ def test_lines_that_only_64_bits_tell_apart_are_told_apart(seed, n_bars):
 
 @pytest.mark.parametrize(("apart", "expected"), [(10.0, True), (-10.0, False)])
 def test_words_whose_ranges_do_not_overlap_are_not_read(apart, expected):
-    table = with_ranges(np.array([np.arange(128.0) % 3 + apart, np.arange(128.0) % 3]))
+    table = _masks.table_of(np.array([np.arange(128.0) % 3 + apart, np.arange(128.0) % 3]))
     turned = table._replace(values=-table.values, rounded=-table.rounded)  # other values, old ranges
     assert (compared(turned)[:128] == expected).all()
 
 
 def test_lines_that_touch_are_not_above_each_other():
-    assert not compared(with_ranges(np.ones((2, 64)))).any()
+    assert not compared(_masks.table_of(np.ones((2, 64)))).any()
 
 
 def test_what_is_read_at_once_begins_where_a_line_of_the_cache_does():
