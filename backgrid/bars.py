@@ -147,12 +147,16 @@ def check_prices(prices: pd.DataFrame | pd.Series) -> pd.DataFrame:
             at = int(bad.argmax())
             where = bar_text(index, at)
             raise PricesError(f"Volume is {volume[at]} on {where}: it must be finite and not negative")
-    return pd.DataFrame(values, index=index, columns=_labels(known).view(), copy=False)
+    return pd.DataFrame(values, index=index, columns=labels(known), copy=False)
 
 
-@functools.cache
+def labels(names: tuple[str, ...]) -> pd.Index:
+    """Names as an Index, quickly: pandas turns texts into its own for each new one, and builds a table of them."""
+    return _labels(names).view()
+
+
+@functools.lru_cache(maxsize=64)
 def _labels(names: tuple[str, ...]) -> pd.Index:
-    """One and the same Index for the same names: pandas builds a table of names for each new one."""
     return pd.Index(names)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from backgrid._sweep import CORE, DONE, REFUSED
-from backgrid.bars import hash_bars
+from backgrid.bars import hash_bars, labels
 from backgrid.checkpoint import Batch, Checkpoint
 from backgrid.engine import holding, run_backtest
 from backgrid.errors import BackgridError, ParameterError, did_you_mean, shown
@@ -635,7 +635,7 @@ def _result(trials: Trials, found: list[Batch], state: np.ndarray, excluded: np.
         raise ParameterError(why_none(job, None if excluded.all() else int((state == REFUSED).argmax())))
     done, values = _in_order(found)
     codes = job.space.codes(done)
-    metrics = pd.DataFrame(values, index=_index(job.space, codes), columns=list(job.metrics), copy=False)
+    metrics = pd.DataFrame(values, index=_index(job.space, codes), columns=labels(job.metrics), copy=False)
     for place, name in enumerate(job.metrics):
         if METRICS[name].unit == "count" and not np.isnan(values[:, place]).any():
             metrics.isetitem(place, values[:, place].astype(np.int64))
@@ -671,11 +671,21 @@ def _index(space: Space, codes: np.ndarray) -> pd.Index:
     if len(space.names) == 1:
         return pd.Index(space.values[0], name=space.names[0], tupleize_cols=False).take(codes[:, 0])
     return pd.MultiIndex(
-        levels=[pd.Index(values, tupleize_cols=False) for values in space.values],
+        levels=[_level(values) for values in space.values],
         codes=list(codes.T),
         names=space.names,
         verify_integrity=False,
     )
+
+
+def _level(values: list[Any]) -> pd.Index:
+    """Values of one parameter as pandas reads them; of whole numbers, or floats, it need not be asked what they are."""
+    kinds = {type(value) for value in values}
+    for kind, dtype in ((int, np.int64), (float, np.float64)):
+        with contextlib.suppress(OverflowError):
+            if kinds == {kind}:
+                return pd.Index(np.array(values, dtype=dtype))
+    return pd.Index(values, tupleize_cols=False)
 
 
 def _joined(parts: dict[str, GridResult], *, partial: bool = False) -> GridResult:

@@ -17,7 +17,6 @@ from backgrid import _kernels
 from backgrid.bars import float_of
 from backgrid.errors import ParameterError, PricesError, shown
 from backgrid.lines import (
-    GONE,
     Axis,
     Lines,
     check_room,
@@ -539,8 +538,8 @@ def _means_of_axis(numbers: np.ndarray, windows: Axis) -> Lines:
     if not np.isfinite(numbers).all():
         return each(lambda window: _means(numbers, window), windows)
     check_room(len(windows.values), numbers.size)
-    lengths = np.array([n if w is GONE else min(w, n) for n, w in ((numbers.size + 1, w) for w in windows.values)])
-    return Lines(_kernels.sma(numbers, lengths).reshape((*windows.along(lengths).shape, -1)))
+    lengths = np.fmin(windows.numbers(), numbers.size + 1).astype(np.int64)  # one never full for what was refused
+    return Lines(_kernels.sma(numbers, lengths.ravel()).reshape((*lengths.shape, -1)))
 
 
 def _numbers(values: Any, *, level: bool = False) -> np.ndarray:

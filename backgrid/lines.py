@@ -140,6 +140,8 @@ class Axis(_Symbol):
 
     def numbers(self) -> np.ndarray:
         """The values as floats along this axis, NaN for what was refused."""
+        with contextlib.suppress(TypeError, OverflowError):  # where something was refused, or has 400 digits
+            return self.along(np.array(self.values, dtype=np.float64))
         return self.along(np.array([np.nan if value is GONE else _as_float(value) for value in self.values]))
 
     def as_lines(self) -> "Lines":

@@ -38,7 +38,7 @@ from backgrid.space import Space
 from backgrid.strategies import BUILT_IN, call_strategy, complete_params, function_name, own_params, strategy_defaults
 from backgrid.terms import STOPS, kernel_terms
 
-BLOCKS_FROM, SHIFT = 2**14, 4  # from so many bars on a table of all bars outgrows the cache: 2**4 bars a block
+BLOCKS_FROM = 2**14  # bars from which on a table of all of them outgrows the cache
 BYTES = 13  # of a value of a line, with what a Table has beside it
 N_CHECKED = 32  # combinations of a function of the user's that are held to plain calls
 PARTS = 4  # of a sweep for each thread
@@ -121,7 +121,7 @@ class Trials:
         self.fused = self.core and _can_fuse(self.settings, self.market.close.size)
         price_returns = returns_of(self.market.close)
         self.fused = self.fused and price_returns @ price_returns > _sweep.CALM * price_returns.size
-        self.shift = SHIFT if self.market.close.size >= BLOCKS_FROM else 0
+        self.shift = _shift_of(self.market.close.size)
         if self.fused:
             fill = self.market.open if self.settings["fill"] == "next_open" else self.market.close
             table = _sweep.stretches(self.market.close, self.account.cash_return, self.shift)
@@ -412,6 +412,11 @@ def _helpers(n: int) -> concurrent.futures.ThreadPoolExecutor:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_helpers.cache_clear)  # which has none of them
+
+
+def _shift_of(n_bars: int) -> int:
+    """A table of stretches has blocks of 2**shift bars: a bar each, or as many as keep it small."""
+    return 0 if n_bars < BLOCKS_FROM else max((n_bars >> 15).bit_length(), 3)
 
 
 def _can_fuse(settings: Mapping[str, Any], n_bars: int) -> bool:

@@ -466,8 +466,7 @@ def test_an_account_beyond_the_range_of_floats_is_an_error(strategy, terms):
 @pytest.fixture(params=[1, 3])
 def blocks(request, monkeypatch):
     """Tables of blocks of 2 or 8 bars for any series."""
-    monkeypatch.setattr(trials, "BLOCKS_FROM", 3)
-    monkeypatch.setattr(trials, "SHIFT", request.param)
+    monkeypatch.setattr(trials, "_shift_of", lambda n_bars: request.param)
 
 
 @pytest.mark.parametrize("fill", ["next_open", "close", "next_close"])
@@ -480,10 +479,11 @@ def test_blocks_of_bars_tell_what_the_bars_do(blocks, n_bars, fill):
             assert made.fused and made.shift
 
 
-def test_a_series_is_long_from_so_many_bars_on(monkeypatch):
-    monkeypatch.setattr(trials, "BLOCKS_FROM", 100)
-    for n_bars, shift in ((99, 0), (100, trials.SHIFT)):
-        assert trials_of(plain.random_bars(1, n_bars), "buy_and_hold", {}).shift == shift
+@pytest.mark.parametrize(
+    ("n_bars", "shift"), [(3, 0), (2**14 - 1, 0), (2**14, 3), (100_000, 3), (10**6, 5), (10**8, 12)]
+)
+def test_the_longer_a_series_the_longer_are_its_blocks(n_bars, shift):
+    assert trials._shift_of(n_bars) == shift
 
 
 def test_a_really_long_series():
@@ -493,8 +493,8 @@ def test_a_really_long_series():
     index = pd.date_range("2024-01-01", periods=20_000, freq="min", name="Date")
     bars = pd.DataFrame(dict.fromkeys(("Open", "High", "Low", "Close"), close), index)
     grid = {"fast_window": [5, 50], "slow_window": [20, 1000]}
-    assert hold_to_single_runs(bars, "ma_crossover", grid, fees=0.0001).shift == trials.SHIFT
-    assert hold_to_single_runs(bars, long_short, {"fast": [50], "slow": [1000]}).shift == trials.SHIFT
+    assert hold_to_single_runs(bars, "ma_crossover", grid, fees=0.0001).shift == 3
+    assert hold_to_single_runs(bars, long_short, {"fast": [50], "slow": [1000]}).shift == 3
 
 
 # ---- portions and threads --------------------------------------------------------------------------------------------
