@@ -23,7 +23,7 @@ CORE = (  # in the order of metrics.METRICS
 FEW = ("total_return", "sharpe", "max_drawdown", "n_trades")  # these alone are computed a little faster
 DONE, REFUSED, AGAIN = 0, 1, 2  # state of a combination: REFUSED gave no signal, AGAIN is to be simulated
 
-HIGH, LOW, FALL, R, R2, R3, R4, LOSS2 = 0, 1, 2, 3, 4, 5, 6, 7  # a record of a stretch, one line of the cache
+HIGH, LOW, FALL, R, R2, R3, R4, LOSS2 = 0, 1, 2, 3, 4, 5, 6, 7  # a record of a stretch; up to R2 for FEW
 LARGEST_RATIO = 1e6  # as in metrics
 ROUNDING = 1e-14  # as in metrics
 STEADY = 0.5  # below this share of r^2 in its variance the sums have lost digits
@@ -53,23 +53,24 @@ class Account(NamedTuple):
 
 
 @compiled
-def stretches(close, cash_return, shift):
+def stretches(close, cash_return, shift, few):
     """Records of stretches of blocks of 2**shift bars, as a disjoint sparse table: two lookups make one.
 
     close        float64[n_bars]  finite, > 0                                        [currency]
     cash_return  float            of a bar                                           [fraction]
     shift        int
+    few          bool             whether FEW are all that is asked, so that r^2 is the last sum that is kept
 
-    float64[n_levels, n_blocks + 1, 8]: level 0 is the block itself, and in level l a block holds the stretch between it
-    and the middle of its group of 2**l blocks. A record holds the highest and the lowest close, lowest close / highest
-    close before it - 1, and the sums of r, r^2, r^3, r^4 and min(r - cash_return, 0)^2, r = close / close before - 1.
-    The last block is empty. Sums of a stretch are sums of its own bars only: nothing cancels.
+    float64[n_levels, n_blocks + 1, 8 or 5]: level 0 is the block itself, and in level l a block holds the stretch
+    between it and the middle of its group of 2**l blocks. A record holds the highest and the lowest close, lowest close
+    / highest close before it - 1, and the sums of r, r^2, r^3, r^4 and min(r - cash_return, 0)^2, r = close / close
+    before - 1. The last block is empty. Sums of a stretch are sums of its own bars only: nothing cancels.
     """
     n_bars = close.size
     n_blocks, n_levels = n_bars >> shift, 1
     while 2 ** (n_levels - 1) < n_blocks:
         n_levels += 1
-    table = np.empty((n_levels, n_blocks + 1, 8))
+    table = np.empty((n_levels, n_blocks + 1, R2 + 1 if few else LOSS2 + 1))
     table[0], table[:, n_blocks] = 0.0, 0.0
     table[0, :, LOW], table[:, n_blocks, LOW] = np.inf, np.inf
     for t in range(n_blocks << shift):
@@ -95,9 +96,10 @@ def _lengthen(table, block, price, before, cash_return):
     table[0, block, FALL] = min(table[0, block, FALL], price / table[0, block, HIGH] - 1.0)
     table[0, block, R] += r
     table[0, block, R2] += r * r
-    table[0, block, R3] += r * r * r
-    table[0, block, R4] += (r * r) * (r * r)
-    table[0, block, LOSS2] += lost * lost
+    if table.shape[2] > R3:
+        table[0, block, R3] += r * r * r
+        table[0, block, R4] += (r * r) * (r * r)
+        table[0, block, LOSS2] += lost * lost
 
 
 @inlined
@@ -107,7 +109,7 @@ def _join(table, level, block, level_a, a, level_b, b):
     table[level, block, FALL] = min(across, min(table[level_a, a, FALL], table[level_b, b, FALL]))
     table[level, block, HIGH] = max(high, table[level_b, b, HIGH])
     table[level, block, LOW] = min(table[level_a, a, LOW], table[level_b, b, LOW])
-    for k in range(R, LOSS2 + 1):
+    for k in range(R, table.shape[2]):
         table[level, block, k] = table[level_a, a, k] + table[level_b, b, k]
 
 
@@ -155,7 +157,7 @@ def sweep(program, rows, lines, prices, table, shift, account, metrics, state):
     program, lines  as in `evaluate`
     rows     int64[n_combinations, n_columns]
     prices   Prices
-    table    float64[n_levels, n_blocks + 1, 8]  `stretches` of the closes, in blocks of 2**shift bars
+    table    float64[n_levels, n_blocks + 1, 8 or 5]  `stretches` of the closes, in blocks of 2**shift bars
     account  Account
     metrics  float64[n_combinations, 15 or 4]  CORE or FEW, filled
     state    uint8[n_combinations]      DONE, REFUSED or AGAIN, filled
@@ -337,12 +339,17 @@ def _jump(path, held, table, low, high):
     lowest = held * min(table[level, a, LOW], table[level, b, LOW])
     fall = min(table[level, b, LOW] / table[level, a, HIGH], lowest / path.peak) - 1.0
     fall = min(fall, min(table[level, a, FALL], table[level, b, FALL]))
+    r3, r4, loss2 = path.r3, path.r4, path.loss2
+    if table.shape[2] > R3:
+        r3 += table[level, a, R3] + table[level, b, R3]
+        r4 += table[level, a, R4] + table[level, b, R4]
+        loss2 += table[level, a, LOSS2] + table[level, b, LOSS2]
     return Path(
         path.r + (table[level, a, R] + table[level, b, R]),
         path.r2 + (table[level, a, R2] + table[level, b, R2]),
-        path.r3 + (table[level, a, R3] + table[level, b, R3]),
-        path.r4 + (table[level, a, R4] + table[level, b, R4]),
-        path.loss2 + (table[level, a, LOSS2] + table[level, b, LOSS2]),
+        r3,
+        r4,
+        loss2,
         max(path.peak, held * max(table[level, a, HIGH], table[level, b, HIGH])),
         min(path.deepest, fall),
     )

@@ -118,13 +118,15 @@ class Trials:
             self.settings["periods_per_year"],
         )
         self.core = set(job.metrics) <= set(CORE)
+        self.computed = FEW if set(job.metrics) <= set(FEW) else CORE
         self.fused = self.core and _can_fuse(self.settings, self.market.close.size)
         price_returns = returns_of(self.market.close)
         self.fused = self.fused and price_returns @ price_returns > _sweep.CALM * price_returns.size
         self.shift = _shift_of(self.market.close.size)
         if self.fused:
             fill = self.market.open if self.settings["fill"] == "next_open" else self.market.close
-            table = _sweep.stretches(self.market.close, self.account.cash_return, self.shift)
+            given = (self.market.close, self.account.cash_return, self.shift)
+            table = _sweep.stretches(*given, self.computed == FEW)
             self.fast = (_sweep.Prices(fill, self.market.close), table, self.shift, self.account)
         self.traced: Traced | None = None
         self.why_called = job.why_called  # why the function is called for each combination; empty where it is not
@@ -156,13 +158,12 @@ class Trials:
         """State of combinations, uint8[n], DONE or REFUSED, and metrics of those that are done, float64[., n]."""
         if not self.core:
             return self._one_by_one(codes)
-        few = set(self.job.metrics) <= set(FEW)
-        evaluated = self._if_traced(codes, self._fuse_few if few else self._fuse) if self.fused else None
-        state, values = evaluated or self._simulate(codes, len(FEW) if few else len(CORE))
-        known = FEW if few else CORE
+        evaluated = self._if_traced(codes, self._fuse) if self.fused else None
+        state, values = evaluated or self._simulate(codes)
+        names, known = self.job.metrics, self.computed
         if not np.isfinite(values[:, known.index("total_return")]).all():
             raise PricesError("the account left the range of floats: prices or cash are too large or too small")
-        return state, values if self.job.metrics == known else values[:, [known.index(n) for n in self.job.metrics]]
+        return state, values if names == known else values[:, [known.index(name) for name in names]]
 
     def targets(self, codes: np.ndarray) -> Evaluated:
         """State of combinations, uint8[n], and target positions of those that are done, float64[., n_bars]."""
@@ -228,13 +229,10 @@ class Trials:
             local = np.arange(len(codes))[:, None]
         return _trace(self.job, values, together=not self.job.space.is_dense), local
 
-    def _fuse_few(self, traced: Traced, codes: np.ndarray) -> Evaluated:
-        return self._fuse(traced, codes, len(FEW))
-
-    def _fuse(self, traced: Traced, codes: np.ndarray, n_metrics: int = len(CORE)) -> Evaluated:
+    def _fuse(self, traced: Traced, codes: np.ndarray) -> Evaluated:
         allowed = np.flatnonzero(~traced.refuses(codes))
-        rows, told = traced.rows(codes[allowed]), np.empty(allowed.size, dtype=np.uint8)
-        values = np.empty((allowed.size, n_metrics))
+        rows, told = traced.rows(codes.take(allowed, axis=0)), np.empty(allowed.size, dtype=np.uint8)
+        values = np.empty((allowed.size, len(self.computed)))
 
         def sweep(part: slice) -> None:
             _sweep.sweep(traced.program, rows[part], traced.lines, *self.fast, values[part], told[part])
@@ -243,13 +241,13 @@ class Trials:
         again = np.flatnonzero(told == AGAIN)
         for places in self._chunks(again):
             _, targets = self._positions(traced, codes[allowed[places]])
-            values[places] = self._bar_by_bar(targets, n_metrics)
+            values[places] = self._bar_by_bar(targets)
         told[again] = DONE
         return self._spread(allowed, told, len(codes)), values if (told == DONE).all() else values[told == DONE]
 
     def _positions(self, traced: Traced, codes: np.ndarray) -> Evaluated:
         allowed = np.flatnonzero(~traced.refuses(codes))
-        rows, told = traced.rows(codes[allowed]), np.empty(allowed.size, dtype=np.uint8)
+        rows, told = traced.rows(codes.take(allowed, axis=0)), np.empty(allowed.size, dtype=np.uint8)
         targets = np.empty((allowed.size, self.market.close.size))
 
         def find(part: slice) -> None:
@@ -301,27 +299,27 @@ class Trials:
 
     # ---- combination by combination ----------------------------------------------------------------------------------
 
-    def _simulate(self, codes: np.ndarray, n_metrics: int) -> Evaluated:
+    def _simulate(self, codes: np.ndarray) -> Evaluated:
         states, values = [], []
         for part in self._chunks(codes):
             state, targets = self.targets(part)
             states.append(state)
-            values.append(self._metrics_of(targets, n_metrics))
+            values.append(self._metrics_of(targets))
         return np.concatenate(states), np.concatenate(values)
 
-    def _metrics_of(self, targets: np.ndarray, n_metrics: int) -> np.ndarray:
+    def _metrics_of(self, targets: np.ndarray) -> np.ndarray:
         if not self.fused:
-            return self._bar_by_bar(targets, n_metrics)
-        values, told = np.empty((len(targets), n_metrics)), np.empty(len(targets), dtype=np.uint8)
+            return self._bar_by_bar(targets)
+        values, told = np.empty((len(targets), len(self.computed))), np.empty(len(targets), dtype=np.uint8)
         self._in_threads(
             lambda part: _sweep.sweep_positions(targets[part], *self.fast, values[part], told[part]), len(targets)
         )
         again = told == AGAIN
-        values[again] = self._bar_by_bar(targets[again], n_metrics)
+        values[again] = self._bar_by_bar(targets[again])
         return values
 
-    def _bar_by_bar(self, targets: np.ndarray, n_metrics: int) -> np.ndarray:
-        values = np.empty((len(targets), n_metrics))
+    def _bar_by_bar(self, targets: np.ndarray) -> np.ndarray:
+        values = np.empty((len(targets), len(self.computed)))
         self._in_threads(
             lambda part: _sweep.simulate_each(targets[part], self.market, self.terms, self.account, values[part]),
             len(targets),

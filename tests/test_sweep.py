@@ -25,7 +25,9 @@ def looked_up(table, low, high):
 @given(SEEDS, st.integers(1, 70), st.integers(0, 3), st.sampled_from([0.0, 0.001]))
 def test_two_entries_of_the_table_tell_any_stretch_of_blocks(seed, n_bars, shift, cash_return):
     close = np.random.default_rng(seed).integers(1, 20, n_bars).astype(float)
-    table, block = _sweep.stretches(close, cash_return, shift), 1 << shift
+    table, block = _sweep.stretches(close, cash_return, shift, False), 1 << shift
+    short = _sweep.stretches(close, cash_return, shift, True)
+    assert np.array_equal(short, table[:, :, : _sweep.R2 + 1])
     for low, high in itertools.combinations_with_replacement(range(n_bars // block), 2):
         expected = plain.stretch(close.tolist(), low * block, (high + 1) * block - 1, cash_return)
         np.testing.assert_allclose(looked_up(table, low, high), list(expected.values()), rtol=1e-12, atol=1e-14)
@@ -33,12 +35,12 @@ def test_two_entries_of_the_table_tell_any_stretch_of_blocks(seed, n_bars, shift
 
 def test_a_stretch_by_hand():
     """100 -> 120 -> 90 -> 99: returns 0.2, -0.25, 0.1; the deepest fall is 90 / 120 - 1."""
-    record = looked_up(_sweep.stretches(np.array([100.0, 120.0, 90.0, 99.0]), 0.0, 0), 0, 3)
+    record = looked_up(_sweep.stretches(np.array([100.0, 120.0, 90.0, 99.0]), 0.0, 0, False), 0, 3)
     assert record == pytest.approx([120.0, 90.0, -0.25, 0.05, 0.1125, -0.006625, 0.00560625, 0.0625])
 
 
 def test_a_spike_costs_the_stretches_beside_it_nothing():
     """Sums are of a stretch's own bars: nothing that was added is taken off again."""
     close = np.array([100.0, 101.0, 100.0, 1e12, 100.0, 101.0, 100.0, 101.0])
-    record = looked_up(_sweep.stretches(close, 0.0, 0), 5, 7)
+    record = looked_up(_sweep.stretches(close, 0.0, 0, False), 5, 7)
     assert record == pytest.approx(list(plain.stretch(close.tolist(), 5, 7, 0.0).values()), rel=1e-14)
