@@ -220,10 +220,12 @@ def is_kept() -> bool:
 
 def _ledger_path() -> Path | None:
     named = setting("BACKGRID_LEDGER")
+    if named.lower() in OFF:
+        return None
     path = Path(FILE if named.lower() in ON else named)
     with contextlib.suppress(OSError):  # a working folder that is gone
         path = path.absolute()
-    return None if named.lower() in OFF else path
+    return path
 
 
 def _request_as_json(request: Mapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """Searches: what is asked is read, its combinations are tried in batches, here or by an executor, and noted."""
 
 import concurrent.futures
+import contextlib
 import copy
 import importlib
 import itertools
@@ -152,14 +153,14 @@ def try_all(
         Where; in this process, one batch after the other, if None. Only then do batches come in order.
     """
     pace, n_tasks = _Pace(trials), 1 if executor is None else TASKS * getattr(executor, "_max_workers", WORKERS)
-    with _bar(trials.job.space.size) as bar:
-        batches = _batches(trials.job.space.size, left, pace, n_tasks, bar)
+    with _progress(trials.job.space.size) as count:
+        batches = _batches(trials.job.space.size, left, pace, n_tasks, count)
         here = ((numbers, _timed(work, trials, numbers)) for numbers in batches)
         done = here if executor is None else _elsewhere(trials.job, batches, work, executor, n_tasks)
         for numbers, (found, seconds) in done:
             pace.took(numbers.size, seconds)
             yield numbers, found
-            bar.update(numbers.size)
+            count(numbers.size)
 
 
 class _Pace:
@@ -180,13 +181,13 @@ class _Pace:
 
 
 def _batches(
-    n: int, left: Callable[[np.ndarray], np.ndarray], pace: _Pace, n_tasks: int, bar: Any
+    n: int, left: Callable[[np.ndarray], np.ndarray], pace: _Pace, n_tasks: int, count: Callable[[int], Any]
 ) -> Iterator[np.ndarray]:
     """Numbers of the combinations to be tried, in batches."""
     for start in range(0, n, BLOCK):
         block = np.arange(start, min(start + BLOCK, n))
         rest = left(block)
-        bar.update(block.size - rest.size)
+        count(block.size - rest.size)
         most = max(-(-rest.size // n_tasks), 1)
         while rest.size:
             size = min(pace.size, most)
@@ -248,11 +249,15 @@ def _timed(work: Callable, trials: Trials, numbers: np.ndarray) -> tuple[Any, fl
     return work(trials, numbers), time.perf_counter() - start
 
 
-def _bar(total: int) -> Any:
-    """A bar where a person sees it: in a terminal, or in a notebook that a Jupyter server has opened."""
-    watched = sys.stderr.isatty() or "JPY_SESSION_NAME" in os.environ
-    tqdm = importlib.import_module("tqdm.auto" if watched else "tqdm").tqdm  # the former warns without widgets
-    return tqdm(total=total, unit="run", unit_scale=True, delay=1.0, leave=False, disable=not watched)
+@contextlib.contextmanager
+def _progress(total: int) -> Iterator[Callable[[int], Any]]:
+    """What counts those that are done, on a bar where a person sees it: in a terminal, or in an opened notebook."""
+    if sys.stderr.isatty() or "JPY_SESSION_NAME" in os.environ:
+        tqdm = importlib.import_module("tqdm.auto").tqdm
+        with tqdm(total=total, unit="run", unit_scale=True, delay=1.0, leave=False) as bar:
+            yield bar.update
+    else:
+        yield lambda n: None
 
 
 def n_threads() -> int:
