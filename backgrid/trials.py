@@ -397,9 +397,10 @@ class Trials:
             do_parts()
         finally:  # nobody begins another part, or writes into what the caller has
             list(parts)
-            concurrent.futures.wait(others)
-        for other in others:
-            other.result()
+            errors = [other.exception() for other in others]
+        for error in errors:
+            if error is not None:
+                raise error
 
 
 @functools.cache
