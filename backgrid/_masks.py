@@ -26,14 +26,14 @@ class Table(NamedTuple):
 def table_of(lines):
     """Lines, float64[n_lines, n_bars], ready to be compared."""
     n_lines, n_words = len(lines), lines.shape[1] // WORD + 1
-    rounded = _aligned(n_lines * n_words * WORD).reshape(n_lines, -1)
+    rounded = _aligned_float32(n_lines * n_words * WORD).reshape(n_lines, -1)
     known, ranges = np.empty((n_lines, n_words), np.uint64), np.empty((n_lines, n_words, 2))
     _look_at(lines, rounded, known, ranges)
     return Table(lines, rounded, known, ranges)
 
 
-def _aligned(n):
-    """Room for so many float32, from a multiple of ALIGNED bytes on."""
+def _aligned_float32(n):
+    """Room for so many numbers, from a multiple of ALIGNED bytes on."""
     room = np.empty(4 * n + ALIGNED, np.uint8)
     first = -room.ctypes.data % ALIGNED
     return room[first : first + 4 * n].view(np.float32)

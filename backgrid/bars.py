@@ -151,13 +151,16 @@ def check_prices(prices: pd.DataFrame | pd.Series) -> pd.DataFrame:
 
 
 def labels(names: tuple[str, ...]) -> pd.Index:
-    """Names as an Index, quickly: pandas turns texts into its own for each new one, and builds a table of them."""
+    """Names as an Index: one that nobody can change, since pandas builds a table of names for each new one."""
     return _labels(names).view()
 
 
 @functools.lru_cache(maxsize=64)
 def _labels(names: tuple[str, ...]) -> pd.Index:
-    return pd.Index(names)
+    index = pd.Index(names)
+    if isinstance(index.values, np.ndarray):  # before pandas 3
+        index.values.flags.writeable = False
+    return index
 
 
 def hash_bars(bars: pd.DataFrame) -> str:

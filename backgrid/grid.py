@@ -669,7 +669,7 @@ def _index(space: Space, codes: np.ndarray) -> pd.Index:
     if not space.names:
         return pd.RangeIndex(len(codes))
     if len(space.names) == 1:
-        return pd.Index(space.values[0], name=space.names[0], tupleize_cols=False).take(codes[:, 0])
+        return _level(space.values[0]).rename(space.names[0]).take(codes[:, 0])
     return pd.MultiIndex(
         levels=[_level(values) for values in space.values],
         codes=list(codes.T),
@@ -681,10 +681,9 @@ def _index(space: Space, codes: np.ndarray) -> pd.Index:
 def _level(values: list[Any]) -> pd.Index:
     """Values of one parameter as pandas reads them; of whole numbers, or floats, it need not be asked what they are."""
     kinds = {type(value) for value in values}
-    for kind, dtype in ((int, np.int64), (float, np.float64)):
+    if kinds in ({int}, {float}):
         with contextlib.suppress(OverflowError):
-            if kinds == {kind}:
-                return pd.Index(np.array(values, dtype=dtype))
+            return pd.Index(np.array(values, dtype=np.int64 if kinds == {int} else np.float64))
     return pd.Index(values, tupleize_cols=False)
 
 
@@ -717,4 +716,5 @@ def _check_metrics(metrics: Sequence[str] | None) -> tuple[str, ...]:
     for name in metrics:
         if name not in METRICS:
             raise ParameterError(f"unknown metric {shown(name)}{did_you_mean(str(name)[:40], METRICS)}")
-    return tuple(dict.fromkeys(metrics))
+    known = {name: name for name in METRICS}
+    return tuple(dict.fromkeys(known[name] for name in metrics))

@@ -127,7 +127,7 @@ def _distinct(name: Any, given: Any, *, again: bool = False) -> list[Any]:
         raise ParameterError(f"the grid has no value of {name}: give at least one")
     try:
         distinct = _each_once(values)
-    except TypeError:
+    except (TypeError, ValueError):  # the latter of months, which are no time span
         raise ParameterError(
             f"the values of {name} must be numbers, text or truth values, got {shown(given)}"
         ) from None
@@ -138,7 +138,7 @@ def _distinct(name: Any, given: Any, *, again: bool = False) -> list[Any]:
 
 def _each_once(values: list[Any]) -> list[Any]:
     """Values as plain Python values, the first of equals."""
-    if {type(value) for value in values} <= {int, float}:
+    if {type(value) for value in values} <= {int, float}:  # and neither truth values nor NumPy's numbers
         return list(dict.fromkeys(values))
     distinct: dict[tuple[bool, Any], Any] = {}
     for value in values:

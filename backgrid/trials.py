@@ -381,15 +381,15 @@ class Trials:
 
     def _in_threads(self, work: Callable[[slice], Any], n: int) -> None:
         """The work on 0..n in parts, of which the last are the smallest, so that all threads end together."""
-        n_parts = max(min(PARTS * self.n_threads, n), 1) if self.n_threads > 1 else 1
-        ends = [n - n * (n_parts - k) ** 2 // n_parts**2 for k in range(n_parts + 1)]
+        n_parts = PARTS * self.n_threads if self.n_threads > 1 else 1
+        ends = sorted({n - n * k * k // n_parts**2 for k in range(n_parts + 1)})
         parts = iter([slice(*each) for each in itertools.pairwise(ends)])
 
         def do_parts() -> None:
             for part in parts:  # whoever is free takes the next
                 work(part)
 
-        if n_parts <= 1:
+        if len(ends) <= 2:
             do_parts()
             return
         others = [_helpers(self.n_threads - 1).submit(do_parts) for _ in range(self.n_threads - 1)]

@@ -4,6 +4,7 @@ import concurrent.futures
 import contextlib
 import copy
 import dataclasses
+import enum
 import multiprocessing
 import pickle
 import re
@@ -253,6 +254,19 @@ def test_metrics_are_those_that_were_asked_for_in_that_order(aapl):
         found = run_grid(aapl, "momentum", {"window": [3, 5]}, metrics=names)
         assert found.metrics.columns.tolist() == list(dict.fromkeys(names))
         hold_to_single_runs(found, aapl, "momentum")
+
+
+def test_names_of_metrics_are_texts_that_no_earlier_result_can_change(aapl):
+    class Name(enum.StrEnum):
+        S = "sharpe"
+
+    first = run_grid(aapl, "momentum", {"window": [3]}, metrics=[Name.S]).metrics
+    assert type(first.columns.tolist()[0]) is str
+    first.columns.name = "mine"
+    with pytest.raises(ValueError, match="read-only"):
+        first.columns.values[0] = "mine"
+    again = run_grid(aapl, "momentum", {"window": [3]}, metrics=["sharpe"]).metrics
+    assert again.columns.tolist() == ["sharpe"] and again.columns.name is None
 
 
 def test_refused_and_excluded_combinations_are_counted_and_left_out(aapl):

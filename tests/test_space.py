@@ -127,6 +127,7 @@ NO_GRIDS = {
     "lists": ({"a": [[1], [2]]}, "the values of a must be numbers, text or truth values"),
     "an array of no dimensions": ({"a": np.array(3)}, "the values of a must be numbers, text or truth values"),
     "a table": ({"a": np.ones((2, 2))}, "the values of a must be numbers, text or truth values"),
+    "months": ({"a": np.array([1, 2], "m8[M]")}, "the values of a must be numbers, text or truth values"),
     "a dict": ({"a": [{}]}, "the values of a must be numbers, text or truth values"),
     "a name that is none": ({3: [1]}, "a grid names parameters by text, got 3"),
     "names that are none": ([{None: 1}], "a grid names parameters by text, got None"),

@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 import tracemalloc
 from collections import Counter
 from pathlib import Path
@@ -529,6 +531,33 @@ def test_threads_change_nothing(strategy, terms, n_threads):
         everything(trials_of(bars, strategy, grid, n_threads=n_threads, **terms)),
         everything(trials_of(bars, strategy, grid, **terms)),
     )
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 7, 100, 4950])
+@pytest.mark.parametrize("n_threads", [1, 2, 5])
+def test_parts_are_all_of_it_and_each_once(n, n_threads):
+    done = []
+    trials_of(plain.random_bars(5, 100), "buy_and_hold", {}, n_threads=n_threads)._in_threads(done.append, n)
+    assert sorted(row for part in done for row in range(n)[part]) == list(range(n))
+    assert n == 0 or all(part.start < part.stop for part in done)
+
+
+def test_after_an_error_nobody_begins_another_part():
+    begun, started = [], threading.Event()
+
+    def work(part):
+        begun.append(part)
+        if threading.current_thread() is threading.main_thread():
+            started.wait(10.0)  # the helper is at its first part
+            raise KeyboardInterrupt
+        started.set()
+        time.sleep(0.2)
+
+    with pytest.raises(KeyboardInterrupt):
+        trials_of(plain.random_bars(5, 100), "buy_and_hold", {}, n_threads=2)._in_threads(work, 1000)
+    n = len(begun)
+    time.sleep(0.3)
+    assert n == len(begun) == 2
 
 
 ROOMS = [6_000, 8_000, 12_000, 20_000, 50_000, 200_000]  # bytes; a line of 100 bars has 800
