@@ -358,8 +358,9 @@ def _jump(path, held, table, low, high):
 @inlined
 def few_metrics(sums, account, metrics):
     """The metrics of FEW."""
+    excess, deviation = _excess_and_deviation(sums, account)
     metrics[0] = sums.growth - 1.0
-    metrics[1] = _sharpe(sums, account)
+    metrics[1] = _ratio(excess, deviation) if sums.varies else np.nan
     metrics[2] = sums.deepest
     metrics[3] = sums.n_trades
 
@@ -368,14 +369,13 @@ def few_metrics(sums, account, metrics):
 def core_metrics(sums, account, metrics):
     """The metrics of CORE; their formulas stand in `metrics`."""
     n, a_year = sums.n_bars - 1, account.a_year
-    excess = (sums.mean - account.cash_return) * math.sqrt(a_year)
-    deviation = math.sqrt(sums.square / (n - 1))
+    excess, deviation = _excess_and_deviation(sums, account)
     yearly, variance = sums.growth ** (a_year / n), sums.square / n
     cagr = yearly - 1.0 if yearly <= LARGEST_RATIO else np.nan
     metrics[0] = sums.growth - 1.0
     metrics[1] = cagr
     metrics[2] = deviation * math.sqrt(a_year)
-    metrics[3] = _sharpe(sums, account)
+    metrics[3] = _ratio(excess, deviation) if sums.varies else np.nan
     metrics[4] = _ratio(excess, math.sqrt(sums.loss2 / n))
     metrics[5] = _ratio(cagr, -sums.deepest)
     metrics[6] = sums.deepest
@@ -390,11 +390,9 @@ def core_metrics(sums, account, metrics):
 
 
 @inlined
-def _sharpe(sums, account):
-    if not sums.varies:
-        return np.nan
-    excess, variance = sums.mean - account.cash_return, sums.square / (sums.n_bars - 2)
-    return _ratio(excess * math.sqrt(account.a_year), math.sqrt(variance))
+def _excess_and_deviation(sums, account):
+    """Mean of r above cash, times the root of the bars of a year, and the deviation of r."""
+    return (sums.mean - account.cash_return) * math.sqrt(account.a_year), math.sqrt(sums.square / (sums.n_bars - 2))
 
 
 @inlined

@@ -3,7 +3,6 @@
 import concurrent.futures
 import contextlib
 import copy
-import importlib
 import itertools
 import os
 import pickle
@@ -253,7 +252,8 @@ def _timed(work: Callable, trials: Trials, numbers: np.ndarray) -> tuple[Any, fl
 def _progress(total: int) -> Iterator[Callable[[int], Any]]:
     """What counts those that are done, on a bar where a person sees it: in a terminal, or in an opened notebook."""
     if sys.stderr.isatty() or "JPY_SESSION_NAME" in os.environ:
-        tqdm = importlib.import_module("tqdm.auto").tqdm
+        from tqdm.auto import tqdm
+
         with tqdm(total=total, unit="run", unit_scale=True, delay=1.0, leave=False) as bar:
             yield bar.update
     else:

@@ -84,7 +84,7 @@ class Traced(NamedTuple):
         return sum(part.nbytes for part in self.lines)
 
     def rows(self, codes: np.ndarray) -> np.ndarray:
-        """Lines of these combinations."""
+        """Lines of these combinations: `bases + codes @ strides.T`, which takes NumPy three times as long."""
         found = np.empty((len(codes), self.bases.size), dtype=np.int64)
         for k, (base, strides) in enumerate(zip(self.bases, self.strides, strict=True)):
             found[:, k] = base
