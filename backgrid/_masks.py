@@ -179,8 +179,27 @@ def _from_first(mask):
 
 
 @inlined
+def turns_of(mask, n_bars, bars):
+    """Those of the first n_bars on which a mask begins and ends to hold, in turns; returns how many there are.
+
+    mask  uint64[n_words]
+    bars  int64[n_bars + 1]: filled from the start
+    """
+    n, carry = 0, NO
+    for w in range(mask.size):
+        turned, carry = mask[w] ^ ((mask[w] << ONE) | carry), mask[w] >> LAST
+        while turned != NO:
+            bars[n] = w * WORD + np.int64(trailing_zeros(turned))
+            n += 1
+            turned &= turned - ONE
+    while n > 0 and bars[n - 1] >= n_bars:  # beyond the last bar of the last word
+        n -= 1
+    return n
+
+
+@inlined
 def changes_of(signal, n_bars, bars, positions):
-    """Bars on which the position changes, and the position from there on; returns how many there are.
+    """Those of the first n_bars on which the position changes, and it from there on; returns how many there are.
 
     signal     uint64[3, n_words]  bars on which the position is 1, is -1, is known
     bars       int64[n_bars + 1], positions  int64[n_bars + 1]: filled from the start

@@ -11,10 +11,10 @@ from typing import NamedTuple
 import numpy as np
 
 from backgrid._kernels import FILL_BAR, FILL_FEE, FILL_PRICE, FILL_UNITS, OPEN, compiled, inlined, pair_trades, simulate
-from backgrid._masks import BITS, any_known, changes_of, compare, evaluate
+from backgrid._masks import BITS, any_known, changes_of, compare, evaluate, turns_of
 from backgrid._sums import drawdowns, moments
 from backgrid._words import WORD, leading_zeros
-from backgrid.lines import ABOVE
+from backgrid.lines import ABOVE, MINUS
 
 CORE = (  # in the order of metrics.METRICS
     *("total_return", "cagr", "annual_volatility", "sharpe", "sortino", "calmar", "max_drawdown", "skew", "kurtosis"),
@@ -24,6 +24,7 @@ FEW = ("total_return", "sharpe", "max_drawdown", "n_trades")  # these alone are 
 DONE, REFUSED, AGAIN = 0, 1, 2  # state of a combination: REFUSED gave no signal, AGAIN is to be simulated
 
 HIGH, LOW, FALL, R, R2, R3, R4, LOSS2 = 0, 1, 2, 3, 4, 5, 6, 7  # a record of a stretch; up to R2 for FEW
+UNITS, BOUGHT, MONEY, SOLD = 0, 1, 2, 3  # what it does to buy for the whole account, or to sell all, on a bar
 LARGEST_RATIO = 1e6  # as in metrics
 ROUNDING = 1e-14  # as in metrics
 STEADY = 0.5  # below this share of r^2 in its variance the sums have lost digits
@@ -36,6 +37,7 @@ class Prices(NamedTuple):
 
     fill: np.ndarray  # price at which a decision is filled on this bar      [currency]
     close: np.ndarray  #                                                     [currency]
+    deals: np.ndarray  # float64[n_bars + 1, 4], as `deals` makes them
 
 
 class Account(NamedTuple):
@@ -50,6 +52,24 @@ class Account(NamedTuple):
 
 
 # ---- what all combinations share -------------------------------------------------------------------------------------
+
+
+@compiled
+def deals(fill, close, account):
+    """What it does to buy for the whole account, or to sell all, on any bar: float64[n_bars + 1, 4].
+
+    A record holds the units that 1 of money buys and the return of that bar, and the money that 1 unit brings and the
+    return of that bar. After the last bar a unit is worth its close.
+    """
+    n_bars = close.size
+    found = np.zeros((n_bars + 1, 4))
+    for t in range(n_bars):
+        found[t, UNITS] = 1.0 / (fill[t] * (1.0 + account.slippage) * (1.0 + account.fees))
+        found[t, BOUGHT] = found[t, UNITS] * close[t] - 1.0
+        found[t, MONEY] = fill[t] * (1.0 - account.slippage) * (1.0 - account.fees)
+        found[t, SOLD] = found[t, MONEY] / close[max(t - 1, 0)] - 1.0
+    found[n_bars, MONEY] = close[n_bars - 1]
+    return found
 
 
 @compiled
@@ -128,6 +148,18 @@ class Path(NamedTuple):
     deepest: float  # lowest equity / highest before it - 1
 
 
+class Grown(NamedTuple):
+    """What the metrics of FEW are made of, by their names in Sums."""
+
+    n_bars: int
+    growth: float
+    mean: float
+    square: float
+    varies: bool
+    deepest: float
+    n_trades: int
+
+
 class Sums(NamedTuple):
     """What the metrics of CORE are made of, as in `_sums`."""
 
@@ -162,9 +194,11 @@ def sweep(program, rows, lines, prices, table, shift, account, metrics, state):
     metrics  float64[n_combinations, 15 or 4]  CORE or FEW, filled
     state    uint8[n_combinations]      DONE, REFUSED or AGAIN, filled
     """
-    n_bars, depth = prices.close.size, 0
+    n_bars, depth, grows = prices.close.size, 0, metrics.shape[1] == len(FEW)
+    n_filled = n_bars - account.lag
     for k in range(program.shape[0]):
         depth += program[k, 0] == ABOVE
+        grows &= program[k, 0] != MINUS
     stack = np.zeros((depth, 3, n_bars // WORD + 1), np.uint64)
     bars, positions = np.empty(n_bars + 2, np.int64), np.empty(n_bars + 2, np.int64)
     for k in range(rows.shape[0]):
@@ -172,11 +206,13 @@ def sweep(program, rows, lines, prices, table, shift, account, metrics, state):
             compare(lines, rows[k, 0], rows[k, 1], stack[0, 0])
         else:
             evaluate(program, rows[k], lines, stack)
-        n = changes_of(stack[0], n_bars, bars, positions)
+        n = turns_of(stack[0, 0], n_filled, bars) if grows else changes_of(stack[0], n_filled, bars, positions)
         if n == 0 and not any_known(program, rows[k], lines, stack):
             state[k] = REFUSED
+        elif grows:
+            state[k] = _grow(bars, n, prices, table, shift, account, metrics[k])
         else:
-            state[k] = _measure(bars, positions, n, prices, table, shift, account, metrics[k])
+            state[k] = _trade(bars, positions, n, prices, table, shift, account, metrics[k])
 
 
 @compiled
@@ -185,15 +221,15 @@ def sweep_positions(targets, prices, table, shift, account, metrics, state):
     n_bars = prices.close.size
     bars, positions = np.empty(n_bars + 2, np.int64), np.empty(n_bars + 2, np.int64)
     for k in range(targets.shape[0]):
-        n = _changes_of_positions(targets[k], bars, positions)
-        state[k] = _measure(bars, positions, n, prices, table, shift, account, metrics[k]) if n >= 0 else AGAIN
+        n = _changes_of_positions(targets[k], n_bars - account.lag, bars, positions)
+        state[k] = _trade(bars, positions, n, prices, table, shift, account, metrics[k]) if n >= 0 else AGAIN
 
 
 @inlined
-def _changes_of_positions(target, bars, positions):
+def _changes_of_positions(target, n_bars, bars, positions):
     """As `changes_of`; -1 for other positions than -1, 0 and 1."""
     n, before = 0, 0.0
-    for t in range(target.size):
+    for t in range(n_bars):
         if target[t] != before:
             before = target[t]
             if before != 0.0 and abs(before) != 1.0:
@@ -204,23 +240,13 @@ def _changes_of_positions(target, bars, positions):
 
 
 @inlined
-def _measure(bars, positions, n, prices, table, shift, account, metrics):
+def _trade(bars, positions, n, prices, table, shift, account, metrics):
     """Metrics of one line of changes; AGAIN where it has to be simulated bar by bar."""
-    if metrics.size == len(FEW):
-        return _trade(bars, positions, n, prices, table, shift, account, metrics, few_metrics)
-    return _trade(bars, positions, n, prices, table, shift, account, metrics, core_metrics)
-
-
-@inlined
-def _trade(bars, positions, n, prices, table, shift, account, metrics, measure):
-    """The same by one of the functions that measure; sums that it does not ask for are not computed."""
     close, n_bars = prices.close, prices.close.size
     money, held, worth = account.cash, 0.0, account.cash
     path = Path(0.0, 0.0, 0.0, 0.0, 0.0, account.cash, 0.0)
     since, n_flat, n_held, n_trades, n_closed, n_won = 0, 0, 0, 0, 0, 0
     spent = entry_fee = won = lost = fees = traded = 0.0
-    while n > 0 and bars[n - 1] + account.lag >= n_bars:
-        n -= 1
     if n > 0 and bars[0] + account.lag == 0:
         return AGAIN
     for k in range(n + 1):
@@ -264,9 +290,9 @@ def _trade(bars, positions, n, prices, table, shift, account, metrics, measure):
         path = _add(path, worth, money + held * close[bar], account.cash_return)
     n, mean = n_bars - 1, path.r / (n_bars - 1)
     square, flat_loss = path.r2 - n * mean * mean, min(-account.cash_return, 0.0)
-    if path.deepest < RUIN or (n_trades > 0 and not (square > STEADY * path.r2 and path.r2 > CALM * n)):
+    if not _is_sound(path, square, n_bars, n_trades):
         return AGAIN
-    measure(
+    _measure(
         Sums(
             n_bars,
             worth / account.cash,
@@ -293,9 +319,51 @@ def _trade(bars, positions, n, prices, table, shift, account, metrics, measure):
 
 
 @inlined
+def _grow(bars, n, prices, table, shift, account, metrics):
+    """Metrics of FEW of an account that is all in from the first bar to the second, from the third to the fourth ...
+
+    What a deal does is looked up, so that none waits for a division of the one before; up to rounding it is `_trade`.
+    """
+    close, n_bars = prices.close, prices.close.size
+    money, path = account.cash, Path(0.0, 0.0, 0.0, 0.0, 0.0, account.cash, 0.0)
+    if n > 0 and bars[0] + account.lag == 0:
+        return AGAIN
+    bars[n] = n_bars - account.lag
+    for k in range(0, n, 2):
+        bar, end = bars[k] + account.lag, bars[k + 1] + account.lag
+        held = money * prices.deals[bar, UNITS]
+        path = _step(path, prices.deals[bar, BOUGHT], held * close[bar], account.cash_return)
+        if shift > 0:
+            path = _hold(path, held, close, bar + 1, end - 1, table, shift, account.cash_return)
+        elif end > bar + 1:
+            path = _jump(path, held, table, bar + 1, end - 1)
+        money = held * prices.deals[end, MONEY]
+        path = _step(path, prices.deals[end, SOLD], money, account.cash_return)
+    n_trades, mean = (n + 1) // 2, path.r / (n_bars - 1)
+    square = path.r2 - (n_bars - 1) * mean * mean
+    if not _is_sound(path, square, n_bars, n_trades):
+        return AGAIN
+    grown = Grown(n_bars, money / account.cash, mean, square, n_trades > 0, path.deepest, n_trades)
+    few_metrics(grown, account, metrics)
+    return DONE
+
+
+@inlined
+def _is_sound(path, square, n_bars, n_trades):
+    """Whether sums have kept their digits, and the account is more than a rounding error."""
+    varies = square > STEADY * path.r2 and path.r2 > CALM * (n_bars - 1)
+    return path.deepest >= RUIN and (n_trades == 0 or varies)
+
+
+@inlined
 def _add(path, before, value, cash_return):
     """The path with one more bar."""
-    r = value / before - 1.0
+    return _step(path, value / before - 1.0, value, cash_return)
+
+
+@inlined
+def _step(path, r, value, cash_return):
+    """The path with one more return, which leaves the account at a value."""
     square, loss = r * r, min(r - cash_return, 0.0)
     peak = max(path.peak, value)
     return Path(
@@ -353,6 +421,15 @@ def _jump(path, held, table, low, high):
         max(path.peak, held * max(table[level, a, HIGH], table[level, b, HIGH])),
         min(path.deepest, fall),
     )
+
+
+@inlined
+def _measure(sums, account, metrics):
+    """The metrics of FEW or CORE, as there is room for."""
+    if metrics.size == len(FEW):
+        few_metrics(sums, account, metrics)
+    else:
+        core_metrics(sums, account, metrics)
 
 
 @inlined
@@ -415,10 +492,7 @@ def simulate_each(targets, market, terms, account, metrics):
         equity, units, fills, _ = _simulate(targets[k], market, terms)
         trades = pair_trades(fills, equity.size - 1, market.close[-1])
         sums = _sums_of(equity, units, fills, trades, account.cash_return)
-        if metrics.shape[1] == len(FEW):
-            few_metrics(sums, account, metrics[k])
-        else:
-            core_metrics(sums, account, metrics[k])
+        _measure(sums, account, metrics[k])
 
 
 @compiled

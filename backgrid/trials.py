@@ -127,7 +127,8 @@ class Trials:
             fill = self.market.open if self.settings["fill"] == "next_open" else self.market.close
             given = (self.market.close, self.account.cash_return, self.shift)
             table = _sweep.stretches(*given, self.computed == FEW)
-            self.fast = (_sweep.Prices(fill, self.market.close), table, self.shift, self.account)
+            deals = _sweep.deals(fill, self.market.close, self.account)
+            self.fast = (_sweep.Prices(fill, self.market.close, deals), table, self.shift, self.account)
         self.traced: Traced | None = None
         self.why_called = job.why_called  # why the function is called for each combination; empty where it is not
         if not self.why_called:

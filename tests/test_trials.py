@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backgrid import _sweep, trials
-from backgrid._sweep import CORE, DONE, REFUSED
+from backgrid._sweep import CORE, DONE, FEW, REFUSED
 from backgrid.bars import check_prices
 from backgrid.engine import complete_given, run_backtest, with_other_columns
 from backgrid.errors import ParameterError, PricesError, TooFewBarsError
@@ -205,22 +205,23 @@ def spread(state, of_done):
     return state, values
 
 
-def hold_to_single_runs(prices, strategy, grid, *, metrics=CORE, tolerance=1e-12, **given):
-    """Each combination against `run_backtest`, refused ones too; returns the trials."""
-    made = trials_of(prices, strategy, grid, metrics=metrics, **given)
-    space, (state, values) = made.job.space, everything(made)
+def hold_to_single_runs(prices, strategy, grid, *, metrics=None, tolerance=1e-12, **given):
+    """Each combination against `run_backtest`, refused ones too; all core metrics and the four if not told which."""
+    made = [
+        trials_of(prices, strategy, grid, metrics=names, **given) for names in ([metrics] if metrics else [FEW, CORE])
+    ]
+    space, found = made[-1].job.space, [everything(each) for each in made]
     for place, code in enumerate(space.codes(np.arange(space.size))):
         try:
             single = run_backtest(prices, strategy, params=space.params(code), **given).metrics
         except (ParameterError, TooFewBarsError):
-            assert state[place] == REFUSED
-            continue
-        assert state[place] == DONE
-        found = dict(zip(metrics, values[place], strict=True))
-        for name in metrics:
-            close = pytest.approx(single[name], rel=tolerance, abs=tolerance, nan_ok=True)
-            assert found[name] == (single[name] if name == "n_trades" else close), (name, space.params(code))
-    return made
+            single = None
+        for each, (state, values) in zip(made, found, strict=True):
+            assert state[place] == (DONE if single else REFUSED)
+            for name, value in zip(each.job.metrics, values[place], strict=True) if single else ():
+                close = pytest.approx(single[name], rel=tolerance, abs=tolerance, nan_ok=True)
+                assert value == (single[name] if name == "n_trades" else close), (name, space.params(code))
+    return made[-1]
 
 
 FILLS = st.sampled_from(["next_open", "close", "next_close"])
@@ -385,7 +386,7 @@ def test_other_columns_are_there_for_the_strategy():
 
 @pytest.fixture
 def walked(monkeypatch):
-    """How many combinations were simulated bar by bar."""
+    """How many combinations were simulated bar by bar, of those for four metrics and those for all core ones."""
     counts = Counter()
 
     def counted(targets, *rest):
@@ -411,7 +412,7 @@ def test_target_positions_of_a_called_function_are_not_simulated_while_they_are_
         plain.random_bars(5, 100), mean_reverting, {"window": [1, 2, 5], "size": [1.0, 0.5]}, fees=0.001
     )
     assert made.fused and not made.traceable
-    assert walked["simulated"] == 3  # those of half the account
+    assert walked["simulated"] == 6  # those of half the account
 
 
 def test_a_ruined_short_is_walked_and_right(walked):
@@ -421,7 +422,7 @@ def test_a_ruined_short_is_walked_and_right(walked):
     bars.iloc[4:] = np.repeat(10.0 * 2.0 ** np.arange(1, 9), 4).reshape(8, 4)
     bars["Low"] = bars["Open"] = bars["Close"] / 2.0
     made = hold_to_single_runs(bars, short_only, {"window": [1, 2, 3]}, fees=0.001)
-    assert made.fused and walked["simulated"] == 2
+    assert made.fused and walked["simulated"] == 4
     assert everything(made)[1][1:, CORE.index("total_return")].tolist() == [-1.0, -1.0]
 
 
@@ -429,7 +430,7 @@ def test_a_position_decided_before_the_second_bar_at_its_own_close_is_walked(wal
     made = hold_to_single_runs(
         plain.random_bars(5, 60), from_the_first_bar, OF_LINES[from_the_first_bar], fill="close", fees=0.01
     )
-    assert made.fused and walked["simulated"] == 4
+    assert made.fused and walked["simulated"] == 8
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.01, 0.001, -0.01])
@@ -437,7 +438,7 @@ def test_an_account_that_grows_steadily_is_walked(walked, rate):
     close = 100.0 * (1.0 + rate) ** np.arange(300)
     bars = pd.DataFrame(dict.fromkeys(("Open", "High", "Low", "Close"), close), plain.random_bars(1, 300).index)
     made = hold_to_single_runs(bars, "buy_and_hold", {}, fill="next_close")
-    assert made.fused and walked["simulated"] == 1
+    assert made.fused and walked["simulated"] == 2
 
 
 def test_one_enormous_bar_while_flat_costs_no_digit():
