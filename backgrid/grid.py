@@ -422,7 +422,7 @@ class GridResult:
         rows : sequence of int, optional
             Which rows of `metrics`; all of them if not given, which takes 8 bytes a bar and combination.
         """
-        chosen = np.arange(self.n_trials) if rows is None else np.asarray(rows)
+        chosen = np.arange(self.n_trials)[slice(None) if rows is None else list(rows)]
         _, values = self._trials.returns(self.codes[chosen])
         return pd.DataFrame(values.T, index=self._trials.job.bars.index[1:], columns=self.metrics.index[chosen])
 

@@ -421,7 +421,8 @@ def test_returns_are_those_of_the_runs(aapl):
     for place in range(result.n_trials):
         single = run_backtest(aapl, "ma_crossover", params=result.params(place), fees=0.001)
         pd.testing.assert_series_equal(returns.iloc[:, place], single.returns, check_names=False, check_freq=False)
-    assert result.returns([4, 2]).equals(returns.iloc[:, [4, 2]])
+    for rows in ([4, 2], range(3), returns.columns.get_level_values(0) == 3, []):
+        assert result.returns(rows).equals(returns.iloc[:, list(rows)])
 
 
 # ---- several symbols -------------------------------------------------------------------------------------------------
