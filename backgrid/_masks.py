@@ -180,10 +180,10 @@ def _from_first(mask):
 
 @inlined
 def turns_of(mask, n_bars, bars):
-    """Those of the first n_bars on which a mask begins and ends to hold, in turns; returns how many there are.
+    """Of the first n_bars those on which a mask begins to hold or no longer holds, in turns; returns how many.
 
     mask  uint64[n_words]
-    bars  int64[n_bars + 1]: filled from the start
+    bars  int64[bars of the mask + 1]: filled from the start; those from n_bars on are found, and left out
     """
     n, carry = 0, NO
     for w in range(mask.size):
@@ -192,17 +192,17 @@ def turns_of(mask, n_bars, bars):
             bars[n] = w * WORD + np.int64(trailing_zeros(turned))
             n += 1
             turned &= turned - ONE
-    while n > 0 and bars[n - 1] >= n_bars:  # beyond the last bar of the last word
+    while n > 0 and bars[n - 1] >= n_bars:
         n -= 1
     return n
 
 
 @inlined
 def changes_of(signal, n_bars, bars, positions):
-    """Those of the first n_bars on which the position changes, and it from there on; returns how many there are.
+    """Of the first n_bars those on which the position changes, and the position from there on; returns how many.
 
     signal     uint64[3, n_words]  bars on which the position is 1, is -1, is known
-    bars       int64[n_bars + 1], positions  int64[n_bars + 1]: filled from the start
+    bars       int64[bars of the signal + 1], positions  int64[the same]: filled from the start, as by `turns_of`
     """
     n = 0
     carry_up = carry_down = NO
@@ -216,6 +216,6 @@ def changes_of(signal, n_bars, bars, positions):
             positions[n] = np.int64((up >> place) & ONE) - np.int64((down >> place) & ONE)
             n += 1
             turned &= turned - ONE
-    while n > 0 and bars[n - 1] >= n_bars:  # beyond the last bar of the last word
+    while n > 0 and bars[n - 1] >= n_bars:
         n -= 1
     return n

@@ -1,8 +1,8 @@
 """What a sweep does for each combination, compiled: from the bars on which its position changes to trades, to metrics.
 
 Cost follows the trades, not the bars: only bars on which the position changes are visited, and a stretch held in
-between is looked up in tables. What this does not serve (`AGAIN`) is simulated bar by bar instead. Both ways end in
-`core_metrics`, the formulas of `metrics` for those metrics that need no more than a few sums.
+between is looked up in tables. What this does not serve (`AGAIN`) is simulated bar by bar instead. All ways end in
+`core_metrics` or `few_metrics`, the formulas of `metrics` for those metrics that need no more than a few sums.
 """
 
 import math
@@ -20,11 +20,11 @@ CORE = (  # in the order of metrics.METRICS
     *("total_return", "cagr", "annual_volatility", "sharpe", "sortino", "calmar", "max_drawdown", "skew", "kurtosis"),
     *("exposure", "turnover", "n_trades", "win_rate", "profit_factor", "fees_paid"),
 )
-FEW = ("total_return", "sharpe", "max_drawdown", "n_trades")  # these alone are computed a little faster
+FEW = ("total_return", "sharpe", "max_drawdown", "n_trades")  # these alone are computed faster
 DONE, REFUSED, AGAIN = 0, 1, 2  # state of a combination: REFUSED gave no signal, AGAIN is to be simulated
 
 HIGH, LOW, FALL, R, R2, R3, R4, LOSS2 = 0, 1, 2, 3, 4, 5, 6, 7  # a record of a stretch; up to R2 for FEW
-UNITS, BOUGHT, MONEY, SOLD = 0, 1, 2, 3  # what it does to buy for the whole account, or to sell all, on a bar
+BUY, BUY_R, SELL, SELL_R = 0, 1, 2, 3  # a record of what a deal on a bar does
 LARGEST_RATIO = 1e6  # as in metrics
 ROUNDING = 1e-14  # as in metrics
 STEADY = 0.5  # below this share of r^2 in its variance the sums have lost digits
@@ -33,11 +33,11 @@ RUIN = -0.999  # after such a fall what the account kept as a rounding error is 
 
 
 class Prices(NamedTuple):
-    """What is charged and earned where, float64[n_bars] each."""
+    """What is charged and earned where."""
 
-    fill: np.ndarray  # price at which a decision is filled on this bar      [currency]
-    close: np.ndarray  #                                                     [currency]
-    deals: np.ndarray  # float64[n_bars + 1, 4], as `deals` makes them
+    fill: np.ndarray  # float64[n_bars]  price at which a decision is filled on this bar   [currency]
+    close: np.ndarray  # float64[n_bars]                                                   [currency]
+    deals: np.ndarray  # float64[n_bars + 1, 4] of `deals_of` for FEW, else no rows
 
 
 class Account(NamedTuple):
@@ -55,21 +55,22 @@ class Account(NamedTuple):
 
 
 @compiled
-def deals(fill, close, account):
-    """What it does to buy for the whole account, or to sell all, on any bar: float64[n_bars + 1, 4].
+def deals_of(fill, close, account):
+    """What buying for the whole account, and selling all, does on each bar: float64[n_bars + 1, 4].
 
-    A record holds the units that 1 of money buys and the return of that bar, and the money that 1 unit brings and the
-    return of that bar. After the last bar a unit is worth its close.
+    A record holds the units that 1 of money buys and the return of that bar, the money that 1 unit brings and the
+    return of that bar; the last one values at the last close what is still held. Fees are counted bar by bar: were they
+    one factor for all, its rounding would add up over the trades.
     """
     n_bars = close.size
-    found = np.zeros((n_bars + 1, 4))
+    deals = np.zeros((n_bars + 1, 4))
     for t in range(n_bars):
-        found[t, UNITS] = 1.0 / (fill[t] * (1.0 + account.slippage) * (1.0 + account.fees))
-        found[t, BOUGHT] = found[t, UNITS] * close[t] - 1.0
-        found[t, MONEY] = fill[t] * (1.0 - account.slippage) * (1.0 - account.fees)
-        found[t, SOLD] = found[t, MONEY] / close[max(t - 1, 0)] - 1.0
-    found[n_bars, MONEY] = close[n_bars - 1]
-    return found
+        paid, got = fill[t] * (1.0 + account.slippage), fill[t] * (1.0 - account.slippage)
+        cost, left = paid + account.fees * paid, got - account.fees * got
+        deals[t, BUY], deals[t, BUY_R] = 1.0 / cost, close[t] / cost - 1.0
+        deals[t, SELL], deals[t, SELL_R] = left, left / close[max(t - 1, 0)] - 1.0
+    deals[n_bars, SELL] = close[n_bars - 1]
+    return deals
 
 
 @compiled
@@ -212,7 +213,7 @@ def sweep(program, rows, lines, prices, table, shift, account, metrics, state):
         elif grows:
             state[k] = _grow(bars, n, prices, table, shift, account, metrics[k])
         else:
-            state[k] = _trade(bars, positions, n, prices, table, shift, account, metrics[k])
+            state[k] = _measure(bars, positions, n, prices, table, shift, account, metrics[k])
 
 
 @compiled
@@ -222,7 +223,7 @@ def sweep_positions(targets, prices, table, shift, account, metrics, state):
     bars, positions = np.empty(n_bars + 2, np.int64), np.empty(n_bars + 2, np.int64)
     for k in range(targets.shape[0]):
         n = _changes_of_positions(targets[k], n_bars - account.lag, bars, positions)
-        state[k] = _trade(bars, positions, n, prices, table, shift, account, metrics[k]) if n >= 0 else AGAIN
+        state[k] = _measure(bars, positions, n, prices, table, shift, account, metrics[k]) if n >= 0 else AGAIN
 
 
 @inlined
@@ -240,8 +241,16 @@ def _changes_of_positions(target, n_bars, bars, positions):
 
 
 @inlined
-def _trade(bars, positions, n, prices, table, shift, account, metrics):
-    """Metrics of one line of changes; AGAIN where it has to be simulated bar by bar."""
+def _measure(bars, positions, n, prices, table, shift, account, metrics):
+    """Metrics of one line of changes, all filled before the end; AGAIN where it has to be simulated bar by bar."""
+    if metrics.size == len(FEW):
+        return _trade(bars, positions, n, prices, table, shift, account, metrics, few_metrics)
+    return _trade(bars, positions, n, prices, table, shift, account, metrics, core_metrics)
+
+
+@inlined
+def _trade(bars, positions, n, prices, table, shift, account, metrics, measure):
+    """The same by one of the functions that measure; sums that it does not ask for are not computed."""
     close, n_bars = prices.close, prices.close.size
     money, held, worth = account.cash, 0.0, account.cash
     path = Path(0.0, 0.0, 0.0, 0.0, 0.0, account.cash, 0.0)
@@ -292,7 +301,7 @@ def _trade(bars, positions, n, prices, table, shift, account, metrics):
     square, flat_loss = path.r2 - n * mean * mean, min(-account.cash_return, 0.0)
     if not _is_sound(path, square, n_bars, n_trades):
         return AGAIN
-    _measure(
+    measure(
         Sums(
             n_bars,
             worth / account.cash,
@@ -323,6 +332,7 @@ def _grow(bars, n, prices, table, shift, account, metrics):
     """Metrics of FEW of an account that is all in from the first bar to the second, from the third to the fourth ...
 
     What a deal does is looked up, so that none waits for a division of the one before; up to rounding it is `_trade`.
+    Behind the last of the bars there is room for the end, which is written there.
     """
     close, n_bars = prices.close, prices.close.size
     money, path = account.cash, Path(0.0, 0.0, 0.0, 0.0, 0.0, account.cash, 0.0)
@@ -331,14 +341,14 @@ def _grow(bars, n, prices, table, shift, account, metrics):
     bars[n] = n_bars - account.lag
     for k in range(0, n, 2):
         bar, end = bars[k] + account.lag, bars[k + 1] + account.lag
-        held = money * prices.deals[bar, UNITS]
-        path = _step(path, prices.deals[bar, BOUGHT], held * close[bar], account.cash_return)
+        held = money * prices.deals[bar, BUY]
+        path = _step(path, prices.deals[bar, BUY_R], held * close[bar], account.cash_return)
         if shift > 0:
             path = _hold(path, held, close, bar + 1, end - 1, table, shift, account.cash_return)
         elif end > bar + 1:
             path = _jump(path, held, table, bar + 1, end - 1)
-        money = held * prices.deals[end, MONEY]
-        path = _step(path, prices.deals[end, SOLD], money, account.cash_return)
+        money = held * prices.deals[end, SELL]
+        path = _step(path, prices.deals[end, SELL_R], money, account.cash_return)
     n_trades, mean = (n + 1) // 2, path.r / (n_bars - 1)
     square = path.r2 - (n_bars - 1) * mean * mean
     if not _is_sound(path, square, n_bars, n_trades):
@@ -424,15 +434,6 @@ def _jump(path, held, table, low, high):
 
 
 @inlined
-def _measure(sums, account, metrics):
-    """The metrics of FEW or CORE, as there is room for."""
-    if metrics.size == len(FEW):
-        few_metrics(sums, account, metrics)
-    else:
-        core_metrics(sums, account, metrics)
-
-
-@inlined
 def few_metrics(sums, account, metrics):
     """The metrics of FEW."""
     excess, deviation = _excess_and_deviation(sums, account)
@@ -492,7 +493,10 @@ def simulate_each(targets, market, terms, account, metrics):
         equity, units, fills, _ = _simulate(targets[k], market, terms)
         trades = pair_trades(fills, equity.size - 1, market.close[-1])
         sums = _sums_of(equity, units, fills, trades, account.cash_return)
-        _measure(sums, account, metrics[k])
+        if metrics.shape[1] == len(FEW):
+            few_metrics(sums, account, metrics[k])
+        else:
+            core_metrics(sums, account, metrics[k])
 
 
 @compiled

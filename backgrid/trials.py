@@ -124,11 +124,11 @@ class Trials:
         self.fused = self.fused and price_returns @ price_returns > _sweep.CALM * price_returns.size
         self.shift = _shift_of(self.market.close.size)
         if self.fused:
-            fill = self.market.open if self.settings["fill"] == "next_open" else self.market.close
-            given = (self.market.close, self.account.cash_return, self.shift)
-            table = _sweep.stretches(*given, self.computed == FEW)
-            deals = _sweep.deals(fill, self.market.close, self.account)
-            self.fast = (_sweep.Prices(fill, self.market.close, deals), table, self.shift, self.account)
+            close, few = self.market.close, self.computed == FEW
+            fill = self.market.open if self.settings["fill"] == "next_open" else close
+            deals = _sweep.deals_of(fill, close, self.account) if few else np.empty((0, 4))
+            table = _sweep.stretches(close, self.account.cash_return, self.shift, few)
+            self.fast = (_sweep.Prices(fill, close, deals), table, self.shift, self.account)
         self.traced: Traced | None = None
         self.why_called = job.why_called  # why the function is called for each combination; empty where it is not
         if not self.why_called:

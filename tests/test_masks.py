@@ -216,7 +216,12 @@ def changes_in(positions, n_bars=None):
     signal = np.array([words_of(positions == 1), words_of(positions == -1), words_of(positions == positions)])
     bars, turned = np.empty(len(positions) + 2, np.int64), np.empty(len(positions) + 2, np.int64)
     n = _masks.changes_of(signal, n_bars, bars, turned)
-    return list(zip(bars[:n].tolist(), turned[:n].tolist(), strict=True))
+    found = list(zip(bars[:n].tolist(), turned[:n].tolist(), strict=True))
+    n = _masks.turns_of(signal[0], n_bars, bars)
+    assert bars[:n].tolist() == [
+        bar for bar, _ in plain.changes_of((positions == 1).astype(int).tolist()) if bar < n_bars
+    ]
+    return found
 
 
 @given(SEEDS, LENGTHS)

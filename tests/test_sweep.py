@@ -44,3 +44,15 @@ def test_a_spike_costs_the_stretches_beside_it_nothing():
     close = np.array([100.0, 101.0, 100.0, 1e12, 100.0, 101.0, 100.0, 101.0])
     record = looked_up(_sweep.stretches(close, 0.0, 0, False), 5, 7)
     assert record == pytest.approx(list(plain.stretch(close.tolist(), 5, 7, 0.0).values()), rel=1e-14)
+
+
+def test_deals_by_hand():
+    """Fees of a tenth: 110 are paid for a price of 100, and 90 are left of it."""
+    account = _sweep.Account(1, 1e5, 0.1, 0.0, 0.0, 252.0)
+    deals = _sweep.deals_of(np.array([100.0, 100.0, 60.0]), np.array([110.0, 120.0, 66.0]), account)
+    first, second, third = (
+        [1 / 110, 0.0, 90.0, 90 / 110 - 1],
+        [1 / 110, 120 / 110 - 1, 90.0, 90 / 110 - 1],
+        [1 / 66, 0.0, 54.0, 54 / 120 - 1],
+    )
+    assert deals == pytest.approx(np.array([first, second, third, [0.0, 0.0, 66.0, 0.0]]))

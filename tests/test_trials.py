@@ -206,7 +206,7 @@ def spread(state, of_done):
 
 
 def hold_to_single_runs(prices, strategy, grid, *, metrics=None, tolerance=1e-12, **given):
-    """Each combination against `run_backtest`, refused ones too; all core metrics and the four if not told which."""
+    """Each combination against `run_backtest`, refused ones too; the four and all core metrics, unless told which."""
     made = [
         trials_of(prices, strategy, grid, metrics=names, **given) for names in ([metrics] if metrics else [FEW, CORE])
     ]
@@ -217,8 +217,10 @@ def hold_to_single_runs(prices, strategy, grid, *, metrics=None, tolerance=1e-12
         except (ParameterError, TooFewBarsError):
             single = None
         for each, (state, values) in zip(made, found, strict=True):
-            assert state[place] == (DONE if single else REFUSED)
-            for name, value in zip(each.job.metrics, values[place], strict=True) if single else ():
+            assert state[place] == (REFUSED if single is None else DONE)
+            if single is None:
+                continue
+            for name, value in zip(each.job.metrics, values[place], strict=True):
                 close = pytest.approx(single[name], rel=tolerance, abs=tolerance, nan_ok=True)
                 assert value == (single[name] if name == "n_trades" else close), (name, space.params(code))
     return made[-1]
@@ -386,12 +388,12 @@ def test_other_columns_are_there_for_the_strategy():
 
 @pytest.fixture
 def walked(monkeypatch):
-    """How many combinations were simulated bar by bar, of those for four metrics and those for all core ones."""
+    """How many combinations were simulated bar by bar, by the number of their metrics."""
     counts = Counter()
 
-    def counted(targets, *rest):
-        counts["simulated"] += len(targets)
-        return simulate_each(targets, *rest)
+    def counted(targets, market, terms, account, metrics):
+        counts[metrics.shape[1]] += len(targets)
+        return simulate_each(targets, market, terms, account, metrics)
 
     simulate_each = _sweep.simulate_each
     monkeypatch.setattr(trials._sweep, "simulate_each", counted)
@@ -412,7 +414,7 @@ def test_target_positions_of_a_called_function_are_not_simulated_while_they_are_
         plain.random_bars(5, 100), mean_reverting, {"window": [1, 2, 5], "size": [1.0, 0.5]}, fees=0.001
     )
     assert made.fused and not made.traceable
-    assert walked["simulated"] == 6  # those of half the account
+    assert walked == {4: 3, 15: 3}  # those of half the account
 
 
 def test_a_ruined_short_is_walked_and_right(walked):
@@ -422,7 +424,7 @@ def test_a_ruined_short_is_walked_and_right(walked):
     bars.iloc[4:] = np.repeat(10.0 * 2.0 ** np.arange(1, 9), 4).reshape(8, 4)
     bars["Low"] = bars["Open"] = bars["Close"] / 2.0
     made = hold_to_single_runs(bars, short_only, {"window": [1, 2, 3]}, fees=0.001)
-    assert made.fused and walked["simulated"] == 4
+    assert made.fused and walked == {4: 2, 15: 2}
     assert everything(made)[1][1:, CORE.index("total_return")].tolist() == [-1.0, -1.0]
 
 
@@ -430,7 +432,7 @@ def test_a_position_decided_before_the_second_bar_at_its_own_close_is_walked(wal
     made = hold_to_single_runs(
         plain.random_bars(5, 60), from_the_first_bar, OF_LINES[from_the_first_bar], fill="close", fees=0.01
     )
-    assert made.fused and walked["simulated"] == 8
+    assert made.fused and walked == {4: 4, 15: 4}
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.01, 0.001, -0.01])
@@ -438,7 +440,7 @@ def test_an_account_that_grows_steadily_is_walked(walked, rate):
     close = 100.0 * (1.0 + rate) ** np.arange(300)
     bars = pd.DataFrame(dict.fromkeys(("Open", "High", "Low", "Close"), close), plain.random_bars(1, 300).index)
     made = hold_to_single_runs(bars, "buy_and_hold", {}, fill="next_close")
-    assert made.fused and walked["simulated"] == 2
+    assert made.fused and walked == {4: 1, 15: 1}
 
 
 def test_one_enormous_bar_while_flat_costs_no_digit():
@@ -498,6 +500,21 @@ def test_a_really_long_series():
     grid = {"fast_window": [5, 50], "slow_window": [20, 1000]}
     assert hold_to_single_runs(bars, "ma_crossover", grid, fees=0.0001).shift == 3
     assert hold_to_single_runs(bars, long_short, {"fast": [50], "slow": [1000]}).shift == 3
+
+
+def test_thousands_of_trades_lose_no_digits():
+    """Bought and sold 10,000 times for a tenth of a percent, about as much as the price makes good."""
+    n_bars = 20_000
+    turn, rng = np.arange(n_bars) % 2, np.random.default_rng(1)
+    close = 100.0 * np.exp(np.cumsum(rng.normal(0.0, 0.001, n_bars) + 0.002 * (1 - turn)))
+    index = pd.date_range("2024-01-01", periods=n_bars, freq="min", name="Date")
+    bars = pd.DataFrame(dict.fromkeys(("Open", "High", "Low", "Close"), close), index).assign(Turn=turn)
+
+    def in_turn(prices, *, level=0.5):
+        return above(prices["Turn"], level)
+
+    made = hold_to_single_runs(bars, in_turn, {"level": [0.5]}, fees=0.001, fill="close")
+    assert made.fused and everything(made)[1][0, N_TRADES] == n_bars / 2
 
 
 # ---- portions and threads --------------------------------------------------------------------------------------------
