@@ -179,37 +179,21 @@ def _from_first(mask):
 
 
 @inlined
-def turns_of(mask, n_bars, bars):
-    """Of the first n_bars those on which a mask begins to hold or no longer holds, in turns; returns how many.
-
-    mask  uint64[n_words]
-    bars  int64[bars of the mask + 1]: filled from the start; those from n_bars on are found, and left out
-    """
-    n, carry = 0, NO
-    for w in range(mask.size):
-        turned, carry = mask[w] ^ ((mask[w] << ONE) | carry), mask[w] >> LAST
-        while turned != NO:
-            bars[n] = w * WORD + np.int64(trailing_zeros(turned))
-            n += 1
-            turned &= turned - ONE
-    while n > 0 and bars[n - 1] >= n_bars:
-        n -= 1
-    return n
-
-
-@inlined
 def changes_of(signal, n_bars, bars, positions):
-    """Of the first n_bars those on which the position changes, and the position from there on; returns how many.
+    """Of the first n_bars those on which the position changes, and the position from there on.
 
     signal     uint64[3, n_words]  bars on which the position is 1, is -1, is known
-    bars       int64[bars of the signal + 1], positions  int64[the same]: filled from the start, as by `turns_of`
+    bars       int64[bars of the signal + 1]  filled from the start, with what is left out in the end, too
+    positions  int64[bars of the signal + 1]  the same
+
+    Returns how many there are, and whether the position is -1 on any bar.
     """
     n = 0
-    carry_up = carry_down = NO
+    carry_up = carry_down = short = NO
     for w in range(signal.shape[1]):
         up, down = signal[0, w], signal[1, w]
         turned = (up ^ ((up << ONE) | carry_up)) | (down ^ ((down << ONE) | carry_down))
-        carry_up, carry_down = up >> LAST, down >> LAST
+        carry_up, carry_down, short = up >> LAST, down >> LAST, short | down
         while turned != NO:
             place = trailing_zeros(turned)
             bars[n] = w * WORD + np.int64(place)
@@ -218,4 +202,4 @@ def changes_of(signal, n_bars, bars, positions):
             turned &= turned - ONE
     while n > 0 and bars[n - 1] >= n_bars:
         n -= 1
-    return n
+    return n, short != NO

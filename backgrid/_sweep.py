@@ -11,10 +11,10 @@ from typing import NamedTuple
 import numpy as np
 
 from backgrid._kernels import FILL_BAR, FILL_FEE, FILL_PRICE, FILL_UNITS, OPEN, compiled, inlined, pair_trades, simulate
-from backgrid._masks import BITS, any_known, changes_of, compare, evaluate, turns_of
+from backgrid._masks import BITS, any_known, changes_of, compare, evaluate
 from backgrid._sums import drawdowns, moments
 from backgrid._words import WORD, leading_zeros
-from backgrid.lines import ABOVE, MINUS
+from backgrid.lines import ABOVE
 
 CORE = (  # in the order of metrics.METRICS
     *("total_return", "cagr", "annual_volatility", "sharpe", "sortino", "calmar", "max_drawdown", "skew", "kurtosis"),
@@ -24,7 +24,7 @@ FEW = ("total_return", "sharpe", "max_drawdown", "n_trades")  # these alone are 
 DONE, REFUSED, AGAIN = 0, 1, 2  # state of a combination: REFUSED gave no signal, AGAIN is to be simulated
 
 HIGH, LOW, FALL, R, R2, R3, R4, LOSS2 = 0, 1, 2, 3, 4, 5, 6, 7  # a record of a stretch; up to R2 for FEW
-BUY, BUY_R, SELL, SELL_R = 0, 1, 2, 3  # a record of what a deal on a bar does
+PAID, BOUGHT, GOT, SOLD = 0, 1, 2, 3  # a record of what a deal on a bar does
 LARGEST_RATIO = 1e6  # as in metrics
 ROUNDING = 1e-14  # as in metrics
 STEADY = 0.5  # below this share of r^2 in its variance the sums have lost digits
@@ -37,7 +37,7 @@ class Prices(NamedTuple):
 
     fill: np.ndarray  # float64[n_bars]  price at which a decision is filled on this bar   [currency]
     close: np.ndarray  # float64[n_bars]                                                   [currency]
-    deals: np.ndarray  # float64[n_bars + 1, 4] of `deals_of` for FEW, else no rows
+    deals: np.ndarray  # float64[n_bars + 1, 4] of `deals_of` for FEW in blocks of a bar, else no rows
 
 
 class Account(NamedTuple):
@@ -56,20 +56,22 @@ class Account(NamedTuple):
 
 @compiled
 def deals_of(fill, close, account):
-    """What buying for the whole account, and selling all, does on each bar: float64[n_bars + 1, 4].
+    """What buying and selling does on each bar: float64[n_bars + 1, 4].
 
-    A record holds the units that 1 of money buys and the return of that bar, the money that 1 unit brings and the
-    return of that bar; the last one values at the last close what is still held. Fees are counted bar by bar: were they
-    one factor for all, its rounding would add up over the trades.
+    A record holds the money that a unit costs and the return of that bar, the money that a unit brings and the return
+    of that bar; the last one values at the last close what is still held. Fees are counted bar by bar and returns made
+    of differences, since what is rounded alike on every bar would add up over the trades.
     """
     n_bars = close.size
     deals = np.zeros((n_bars + 1, 4))
     for t in range(n_bars):
-        paid, got = fill[t] * (1.0 + account.slippage), fill[t] * (1.0 - account.slippage)
-        cost, left = paid + account.fees * paid, got - account.fees * got
-        deals[t, BUY], deals[t, BUY_R] = 1.0 / cost, close[t] / cost - 1.0
-        deals[t, SELL], deals[t, SELL_R] = left, left / close[max(t - 1, 0)] - 1.0
-    deals[n_bars, SELL] = close[n_bars - 1]
+        price = fill[t] * (1.0 + account.slippage)
+        fee = account.fees * price
+        deals[t, PAID], deals[t, BOUGHT] = price + fee, (close[t] - price - fee) / (price + fee)
+        price, before = fill[t] * (1.0 - account.slippage), close[max(t - 1, 0)]
+        fee = account.fees * price
+        deals[t, GOT], deals[t, SOLD] = price - fee, (price - before - fee) / before
+    deals[n_bars, GOT] = close[n_bars - 1]
     return deals
 
 
@@ -195,11 +197,9 @@ def sweep(program, rows, lines, prices, table, shift, account, metrics, state):
     metrics  float64[n_combinations, 15 or 4]  CORE or FEW, filled
     state    uint8[n_combinations]      DONE, REFUSED or AGAIN, filled
     """
-    n_bars, depth, grows = prices.close.size, 0, metrics.shape[1] == len(FEW)
-    n_filled = n_bars - account.lag
+    n_bars, depth = prices.close.size, 0
     for k in range(program.shape[0]):
         depth += program[k, 0] == ABOVE
-        grows &= program[k, 0] != MINUS
     stack = np.zeros((depth, 3, n_bars // WORD + 1), np.uint64)
     bars, positions = np.empty(n_bars + 2, np.int64), np.empty(n_bars + 2, np.int64)
     for k in range(rows.shape[0]):
@@ -207,13 +207,11 @@ def sweep(program, rows, lines, prices, table, shift, account, metrics, state):
             compare(lines, rows[k, 0], rows[k, 1], stack[0, 0])
         else:
             evaluate(program, rows[k], lines, stack)
-        n = turns_of(stack[0, 0], n_filled, bars) if grows else changes_of(stack[0], n_filled, bars, positions)
+        n, short = changes_of(stack[0], n_bars - account.lag, bars, positions)
         if n == 0 and not any_known(program, rows[k], lines, stack):
             state[k] = REFUSED
-        elif grows:
-            state[k] = _grow(bars, n, prices, table, shift, account, metrics[k])
         else:
-            state[k] = _measure(bars, positions, n, prices, table, shift, account, metrics[k])
+            state[k] = _measure(bars, positions, n, short, prices, table, shift, account, metrics[k])
 
 
 @compiled
@@ -222,30 +220,38 @@ def sweep_positions(targets, prices, table, shift, account, metrics, state):
     n_bars = prices.close.size
     bars, positions = np.empty(n_bars + 2, np.int64), np.empty(n_bars + 2, np.int64)
     for k in range(targets.shape[0]):
-        n = _changes_of_positions(targets[k], n_bars - account.lag, bars, positions)
-        state[k] = _measure(bars, positions, n, prices, table, shift, account, metrics[k]) if n >= 0 else AGAIN
+        n, short = _changes_of_positions(targets[k], n_bars - account.lag, bars, positions)
+        if n < 0:
+            state[k] = AGAIN
+        else:
+            state[k] = _measure(bars, positions, n, short, prices, table, shift, account, metrics[k])
 
 
 @inlined
 def _changes_of_positions(target, n_bars, bars, positions):
     """As `changes_of`; -1 for other positions than -1, 0 and 1."""
-    n, before = 0, 0.0
+    n, before, short = 0, 0.0, False
     for t in range(n_bars):
         if target[t] != before:
             before = target[t]
             if before != 0.0 and abs(before) != 1.0:
-                return -1
+                return -1, short
             bars[n], positions[n] = t, int(before)
             n += 1
-    return n
+            short |= before < 0.0
+    return n, short
 
 
 @inlined
-def _measure(bars, positions, n, prices, table, shift, account, metrics):
+def _measure(bars, positions, n, short, prices, table, shift, account, metrics):
     """Metrics of one line of changes, all filled before the end; AGAIN where it has to be simulated bar by bar."""
-    if metrics.size == len(FEW):
+    if n > 0 and bars[0] + account.lag == 0:
+        return AGAIN
+    if metrics.size > len(FEW):
+        return _trade(bars, positions, n, prices, table, shift, account, metrics, core_metrics)
+    if short or shift > 0:
         return _trade(bars, positions, n, prices, table, shift, account, metrics, few_metrics)
-    return _trade(bars, positions, n, prices, table, shift, account, metrics, core_metrics)
+    return _grow(bars, n, prices, table, account, metrics)
 
 
 @inlined
@@ -256,8 +262,6 @@ def _trade(bars, positions, n, prices, table, shift, account, metrics, measure):
     path = Path(0.0, 0.0, 0.0, 0.0, 0.0, account.cash, 0.0)
     since, n_flat, n_held, n_trades, n_closed, n_won = 0, 0, 0, 0, 0, 0
     spent = entry_fee = won = lost = fees = traded = 0.0
-    if n > 0 and bars[0] + account.lag == 0:
-        return AGAIN
     for k in range(n + 1):
         bar = bars[k] + account.lag if k < n else n_bars
         worth = money
@@ -299,7 +303,7 @@ def _trade(bars, positions, n, prices, table, shift, account, metrics, measure):
         path = _add(path, worth, money + held * close[bar], account.cash_return)
     n, mean = n_bars - 1, path.r / (n_bars - 1)
     square, flat_loss = path.r2 - n * mean * mean, min(-account.cash_return, 0.0)
-    if not _is_sound(path, square, n_bars, n_trades):
+    if not _is_sound(path.r2, square, path.deepest, n_bars, n_trades):
         return AGAIN
     measure(
         Sums(
@@ -328,52 +332,53 @@ def _trade(bars, positions, n, prices, table, shift, account, metrics, measure):
 
 
 @inlined
-def _grow(bars, n, prices, table, shift, account, metrics):
-    """Metrics of FEW of an account that is all in from the first bar to the second, from the third to the fourth ...
+def _grow(bars, n, prices, table, account, metrics):
+    """The same for FEW and an account that is all in from the first bar to the second, from the third to the fourth ...
 
-    What a deal does is looked up, so that none waits for a division of the one before; up to rounding it is `_trade`.
-    Behind the last of the bars there is room for the end, which is written there.
+    It grows by ratios of prices, so that no trade waits for a division of the one before. Behind the last of the bars
+    there is room for the end, which is written there.
     """
-    close, n_bars = prices.close, prices.close.size
-    money, path = account.cash, Path(0.0, 0.0, 0.0, 0.0, 0.0, account.cash, 0.0)
-    if n > 0 and bars[0] + account.lag == 0:
-        return AGAIN
+    n_bars, deals, money, peak = prices.close.size, prices.deals, account.cash, account.cash
+    r = r2 = deepest = 0.0
     bars[n] = n_bars - account.lag
     for k in range(0, n, 2):
-        bar, end = bars[k] + account.lag, bars[k + 1] + account.lag
-        held = money * prices.deals[bar, BUY]
-        path = _step(path, prices.deals[bar, BUY_R], held * close[bar], account.cash_return)
-        if shift > 0:
-            path = _hold(path, held, close, bar + 1, end - 1, table, shift, account.cash_return)
-        elif end > bar + 1:
-            path = _jump(path, held, table, bar + 1, end - 1)
-        money = held * prices.deals[end, SELL]
-        path = _step(path, prices.deals[end, SELL_R], money, account.cash_return)
-    n_trades, mean = (n + 1) // 2, path.r / (n_bars - 1)
-    square = path.r2 - (n_bars - 1) * mean * mean
-    if not _is_sound(path, square, n_bars, n_trades):
+        start, end = bars[k] + account.lag, bars[k + 1] + account.lag
+        paid, bought, sold = deals[start, PAID], deals[start, BOUGHT], deals[end, SOLD]
+        lowest = highest = money * (1.0 + bought)
+        peak = max(peak, highest)
+        if end > start + 1:
+            level, a, b = _entries(table, start + 1, end - 1)
+            lowest = min(lowest, money * (min(table[level, a, LOW], table[level, b, LOW]) / paid))
+            highest = money * (max(table[level, a, HIGH], table[level, b, HIGH]) / paid)
+            deepest = min(deepest, _fall(table, level, a, b))
+            r += table[level, a, R] + table[level, b, R]
+            r2 += table[level, a, R2] + table[level, b, R2]
+        deepest = min(deepest, lowest / peak - 1.0)
+        money *= deals[end, GOT] / paid
+        peak = max(peak, max(highest, money))
+        deepest = min(deepest, money / peak - 1.0)
+        r += bought + sold
+        r2 += bought * bought + sold * sold
+    n_trades, mean = (n + 1) // 2, r / (n_bars - 1)
+    square = r2 - (n_bars - 1) * mean * mean
+    if not _is_sound(r2, square, deepest, n_bars, n_trades):
         return AGAIN
-    grown = Grown(n_bars, money / account.cash, mean, square, n_trades > 0, path.deepest, n_trades)
+    grown = Grown(n_bars, money / account.cash, mean, square, n_trades > 0, deepest, n_trades)
     few_metrics(grown, account, metrics)
     return DONE
 
 
 @inlined
-def _is_sound(path, square, n_bars, n_trades):
+def _is_sound(r2, square, deepest, n_bars, n_trades):
     """Whether sums have kept their digits, and the account is more than a rounding error."""
-    varies = square > STEADY * path.r2 and path.r2 > CALM * (n_bars - 1)
-    return path.deepest >= RUIN and (n_trades == 0 or varies)
+    varies = square > STEADY * r2 and r2 > CALM * (n_bars - 1)
+    return deepest >= RUIN and (n_trades == 0 or varies)
 
 
 @inlined
 def _add(path, before, value, cash_return):
     """The path with one more bar."""
-    return _step(path, value / before - 1.0, value, cash_return)
-
-
-@inlined
-def _step(path, r, value, cash_return):
-    """The path with one more return, which leaves the account at a value."""
+    r = value / before - 1.0
     square, loss = r * r, min(r - cash_return, 0.0)
     peak = max(path.peak, value)
     return Path(
@@ -412,11 +417,9 @@ def _hold(path, held, close, first, last, table, shift, cash_return):
 @inlined
 def _jump(path, held, table, low, high):
     """The path with the blocks low..high."""
-    level = WORD - leading_zeros(low ^ high)
-    a, b = low, high if high > low else table.shape[1] - 1
+    level, a, b = _entries(table, low, high)
     lowest = held * min(table[level, a, LOW], table[level, b, LOW])
-    fall = min(table[level, b, LOW] / table[level, a, HIGH], lowest / path.peak) - 1.0
-    fall = min(fall, min(table[level, a, FALL], table[level, b, FALL]))
+    fall = min(lowest / path.peak - 1.0, _fall(table, level, a, b))
     r3, r4, loss2 = path.r3, path.r4, path.loss2
     if table.shape[2] > R3:
         r3 += table[level, a, R3] + table[level, b, R3]
@@ -431,6 +434,18 @@ def _jump(path, held, table, low, high):
         max(path.peak, held * max(table[level, a, HIGH], table[level, b, HIGH])),
         min(path.deepest, fall),
     )
+
+
+@inlined
+def _entries(table, low, high):
+    """Level and places of the two entries of the table that tell the blocks low..high."""
+    return WORD - leading_zeros(low ^ high), low, high if high > low else table.shape[1] - 1
+
+
+@inlined
+def _fall(table, level, a, b):
+    """Lowest close / highest close before it - 1 in two stretches, one after the other."""
+    return min(table[level, b, LOW] / table[level, a, HIGH] - 1.0, min(table[level, a, FALL], table[level, b, FALL]))
 
 
 @inlined

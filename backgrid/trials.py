@@ -126,7 +126,7 @@ class Trials:
         if self.fused:
             close, few = self.market.close, self.computed == FEW
             fill = self.market.open if self.settings["fill"] == "next_open" else close
-            deals = _sweep.deals_of(fill, close, self.account) if few else np.empty((0, 4))
+            deals = _sweep.deals_of(fill, close, self.account) if few and not self.shift else np.empty((0, 4))
             table = _sweep.stretches(close, self.account.cash_return, self.shift, few)
             self.fast = (_sweep.Prices(fill, close, deals), table, self.shift, self.account)
         self.traced: Traced | None = None

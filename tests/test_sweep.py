@@ -47,12 +47,10 @@ def test_a_spike_costs_the_stretches_beside_it_nothing():
 
 
 def test_deals_by_hand():
-    """Fees of a tenth: 110 are paid for a price of 100, and 90 are left of it."""
+    """Fees of a tenth: a unit at 100 costs 110, and brings 90. What is held to the end is valued at the last close."""
     account = _sweep.Account(1, 1e5, 0.1, 0.0, 0.0, 252.0)
-    deals = _sweep.deals_of(np.array([100.0, 100.0, 60.0]), np.array([110.0, 120.0, 66.0]), account)
-    first, second, third = (
-        [1 / 110, 0.0, 90.0, 90 / 110 - 1],
-        [1 / 110, 120 / 110 - 1, 90.0, 90 / 110 - 1],
-        [1 / 66, 0.0, 54.0, 54 / 120 - 1],
-    )
-    assert deals == pytest.approx(np.array([first, second, third, [0.0, 0.0, 66.0, 0.0]]))
+    deals = _sweep.deals_of(np.array([100.0, 100.0, 60.0]), np.array([110.0, 121.0, 66.0]), account)
+    assert deals[:, _sweep.PAID] == pytest.approx([110.0, 110.0, 66.0, 0.0])
+    assert deals[:, _sweep.BOUGHT] == pytest.approx([0.0, 0.1, 0.0, 0.0])
+    assert deals[:, _sweep.GOT] == pytest.approx([90.0, 90.0, 54.0, 66.0])
+    assert deals[:, _sweep.SOLD] == pytest.approx([90 / 110 - 1, 90 / 110 - 1, 54 / 121 - 1, 0.0])

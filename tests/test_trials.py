@@ -502,19 +502,47 @@ def test_a_really_long_series():
     assert hold_to_single_runs(bars, long_short, {"fast": [50], "slow": [1000]}).shift == 3
 
 
-def test_thousands_of_trades_lose_no_digits():
-    """Bought and sold 10,000 times for a tenth of a percent, about as much as the price makes good."""
-    n_bars = 20_000
-    turn, rng = np.arange(n_bars) % 2, np.random.default_rng(1)
-    close = 100.0 * np.exp(np.cumsum(rng.normal(0.0, 0.001, n_bars) + 0.002 * (1 - turn)))
-    index = pd.date_range("2024-01-01", periods=n_bars, freq="min", name="Date")
-    bars = pd.DataFrame(dict.fromkeys(("Open", "High", "Low", "Close"), close), index).assign(Turn=turn)
+# ---- four metrics ----------------------------------------------------------------------------------------------------
 
-    def in_turn(prices, *, level=0.5):
-        return above(prices["Turn"], level)
 
-    made = hold_to_single_runs(bars, in_turn, {"level": [0.5]}, fees=0.001, fill="close")
-    assert made.fused and everything(made)[1][0, N_TRADES] == n_bars / 2
+def in_turn(prices, *, level=0.5):
+    """Held on the bars of a column that is above a level."""
+    return above(prices["Turn"], level)
+
+
+def bars_of(close, turn):
+    index = pd.date_range("2024-01-01", periods=len(close), freq="min", name="Date")
+    return pd.DataFrame(dict.fromkeys(("Open", "High", "Low", "Close"), close), index).assign(Turn=turn)
+
+
+@pytest.mark.parametrize("rests", [True, False])
+def test_thousands_of_trades_lose_no_digits(rests):
+    """Bought and sold 8,000 times; what is rounded alike each time would add up."""
+    n_bars = trials.BLOCKS_FROM - 1
+    turn, random = np.arange(n_bars) % 2, np.random.default_rng(1).normal(0.0, 0.001, n_bars)
+    moves = np.repeat([0.0, 0.2, 0.0, -0.2, 0.0], [10, 1, 1, 1, n_bars - 13]) if rests else random + 0.002 * (1 - turn)
+    bars = bars_of(141.98 * np.exp(np.cumsum(moves)), turn)
+    terms = {"fill": "close", "fees": 0.00002, "slippage": 0.00001} if rests else {"fill": "close", "fees": 0.001}
+    made = hold_to_single_runs(bars, in_turn, {"level": [0.5]}, metrics=FEW, **terms)
+    assert made.fused and not made.shift and everything(made)[1][0, FEW.index("n_trades")] == n_bars // 2
+    hold_to_single_runs(bars, in_turn, {"level": [0.5]}, metrics=("total_return",), tolerance=4e-13, **terms)
+
+
+def test_a_trade_that_breaks_even_changes_no_bit():
+    """In and out at 100.1 and at 133.7, and once from the one to the other."""
+    close, turn = np.repeat([100.1, 133.7], 50), np.zeros(100)
+    for start, end in ((3, 7), (20, 33), (40, 60), (71, 72), (80, 95)):
+        turn[start:end] = 1.0
+    made = trials_of(bars_of(close, turn), in_turn, {"level": [0.5]}, metrics=FEW)
+    total, _, deepest, n_trades = everything(made)[1][0]
+    assert (total, deepest, n_trades) == (133.7 / 100.1 - 1.0, 0.0, 5.0)
+
+
+@pytest.mark.parametrize("metrics", [FEW, CORE], ids=len)
+@pytest.mark.parametrize("strategy", ["ma_crossover", "donchian_breakout", two_latches, in_numpy])
+def test_a_function_that_is_called_has_the_bits_of_its_lines(strategy, metrics):
+    job = job_of(plain.random_bars(5, 200), strategy, {**BUILT_IN, **OF_LINES}[strategy], metrics=metrics, fees=0.001)
+    same_bits(everything(Trials(job)), everything(Trials(job._replace(why_called="to see what it gives"))))
 
 
 # ---- portions and threads --------------------------------------------------------------------------------------------
