@@ -186,7 +186,7 @@ def changes_of(signal, n_bars, bars, positions):
     bars       int64[bars of the signal + 1]  filled from the start, with what is left out in the end, too
     positions  int64[bars of the signal + 1]  the same
 
-    Returns how many there are, and whether the position is -1 on any bar.
+    Returns how many there are, and whether the position is -1 on any bar of the signal.
     """
     n = 0
     carry_up = carry_down = short = NO

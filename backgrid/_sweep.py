@@ -29,6 +29,8 @@ LARGEST_RATIO = 1e6  # as in metrics
 ROUNDING = 1e-14  # as in metrics
 STEADY = 0.5  # below this share of r^2 in its variance the sums have lost digits
 CALM = 1e-10  # below this mean of r^2 the rounding of the account shows in its returns
+MANY = 2048  # changes, from which on the rounding of deals that repeat would add up
+FAR = 1e150  # prices and cash beyond, or below its inverse, may make units that are no ordinary floats
 RUIN = -0.999  # after such a fall what the account kept as a rounding error is none any more
 
 
@@ -37,7 +39,7 @@ class Prices(NamedTuple):
 
     fill: np.ndarray  # float64[n_bars]  price at which a decision is filled on this bar   [currency]
     close: np.ndarray  # float64[n_bars]                                                   [currency]
-    deals: np.ndarray  # float64[n_bars + 1, 4] of `deals_of` for FEW in blocks of a bar, else no rows
+    deals: np.ndarray  # float64[n_bars + 1, 4] of `deals_of`; no rows where nothing may grow by them
 
 
 class Account(NamedTuple):
@@ -60,11 +62,14 @@ def deals_of(fill, close, account):
 
     A record holds the money that a unit costs and the return of that bar, the money that a unit brings and the return
     of that bar; the last one values at the last close what is still held. Fees are counted bar by bar and returns made
-    of differences, since what is rounded alike on every bar would add up over the trades.
+    of differences, since what is rounded alike on every bar would add up over the trades. There are no rows where a
+    price or the cash is FAR from 1.
     """
     n_bars = close.size
     deals = np.zeros((n_bars + 1, 4))
     for t in range(n_bars):
+        if max(fill[t], close[t], account.cash) > FAR or min(fill[t], close[t], account.cash) < 1.0 / FAR:
+            return np.zeros((0, 4))
         price = fill[t] * (1.0 + account.slippage)
         fee = account.fees * price
         deals[t, PAID], deals[t, BOUGHT] = price + fee, (close[t] - price - fee) / (price + fee)
@@ -231,7 +236,7 @@ def sweep_positions(targets, prices, table, shift, account, metrics, state):
 def _changes_of_positions(target, n_bars, bars, positions):
     """As `changes_of`; -1 for other positions than -1, 0 and 1."""
     n, before, short = 0, 0.0, False
-    for t in range(n_bars):
+    for t in range(target.size):
         if target[t] != before:
             before = target[t]
             if before != 0.0 and abs(before) != 1.0:
@@ -239,6 +244,8 @@ def _changes_of_positions(target, n_bars, bars, positions):
             bars[n], positions[n] = t, int(before)
             n += 1
             short |= before < 0.0
+    while n > 0 and bars[n - 1] >= n_bars:
+        n -= 1
     return n, short
 
 
@@ -249,7 +256,7 @@ def _measure(bars, positions, n, short, prices, table, shift, account, metrics):
         return AGAIN
     if metrics.size > len(FEW):
         return _trade(bars, positions, n, prices, table, shift, account, metrics, core_metrics)
-    if short or shift > 0:
+    if short or n > MANY or prices.deals.size == 0:
         return _trade(bars, positions, n, prices, table, shift, account, metrics, few_metrics)
     return _grow(bars, n, prices, table, account, metrics)
 
@@ -333,7 +340,7 @@ def _trade(bars, positions, n, prices, table, shift, account, metrics, measure):
 
 @inlined
 def _grow(bars, n, prices, table, account, metrics):
-    """The same for FEW and an account that is all in from the first bar to the second, from the third to the fourth ...
+    """Metrics of FEW for an account that is all in from the first bar to the second, from the third to the fourth ...
 
     It grows by ratios of prices, so that no trade waits for a division of the one before. Behind the last of the bars
     there is room for the end, which is written there.

@@ -515,17 +515,16 @@ def bars_of(close, turn):
     return pd.DataFrame(dict.fromkeys(("Open", "High", "Low", "Close"), close), index).assign(Turn=turn)
 
 
-@pytest.mark.parametrize("rests", [True, False])
-def test_thousands_of_trades_lose_no_digits(rests):
-    """Bought and sold 8,000 times; what is rounded alike each time would add up."""
-    n_bars = trials.BLOCKS_FROM - 1
-    turn, random = np.arange(n_bars) % 2, np.random.default_rng(1).normal(0.0, 0.001, n_bars)
-    moves = np.repeat([0.0, 0.2, 0.0, -0.2, 0.0], [10, 1, 1, 1, n_bars - 13]) if rests else random + 0.002 * (1 - turn)
-    bars = bars_of(141.98 * np.exp(np.cumsum(moves)), turn)
-    terms = {"fill": "close", "fees": 0.00002, "slippage": 0.00001} if rests else {"fill": "close", "fees": 0.001}
-    made = hold_to_single_runs(bars, in_turn, {"level": [0.5]}, metrics=FEW, **terms)
-    assert made.fused and not made.shift and everything(made)[1][0, FEW.index("n_trades")] == n_bars // 2
-    hold_to_single_runs(bars, in_turn, {"level": [0.5]}, metrics=("total_return",), tolerance=4e-13, **terms)
+@pytest.mark.parametrize("n_bars", [_sweep.MANY, trials.BLOCKS_FROM - 1])
+def test_thousands_of_trades_lose_no_digits(n_bars):
+    """Bought and sold on every second bar, at two prices: what is rounded alike each time would add up."""
+    turn, moves = np.arange(n_bars) % 2, np.zeros(n_bars)
+    moves[[11, 13]] = 0.2, -0.2
+    bars = bars_of(66.2 * np.exp(np.cumsum(moves)), turn)
+    for share in (turn, 1 - turn):
+        bars["Turn"] = share
+        made = hold_to_single_runs(bars, in_turn, {"level": [0.5]}, metrics=FEW, fees=0.00000134, fill="next_close")
+        assert made.fused and not made.shift
 
 
 def test_a_trade_that_breaks_even_changes_no_bit():
@@ -543,6 +542,28 @@ def test_a_trade_that_breaks_even_changes_no_bit():
 def test_a_function_that_is_called_has_the_bits_of_its_lines(strategy, metrics):
     job = job_of(plain.random_bars(5, 200), strategy, {**BUILT_IN, **OF_LINES}[strategy], metrics=metrics, fees=0.001)
     same_bits(everything(Trials(job)), everything(Trials(job._replace(why_called="to see what it gives"))))
+
+
+def test_a_decision_that_is_never_filled_changes_no_bit():
+    """Short from the last bar on, which would be filled after it."""
+
+    def either_way(prices, *, level=0.5):
+        return above(prices["Turn"], level) - below(prices["Turn"], -level)
+
+    turn = np.random.default_rng(3).integers(0, 2, 100).astype(float)
+    turn[-1] = -1.0
+    bars = bars_of(plain.random_bars(5, 100)["Close"].to_numpy(), turn)
+    hold_to_single_runs(bars, either_way, {"level": [0.5]}, fees=0.001)
+    job = job_of(bars, either_way, {"level": [0.5]}, metrics=FEW, fees=0.001)
+    same_bits(everything(Trials(job)), everything(Trials(job._replace(why_called="to see what it gives"))))
+
+
+def test_prices_far_from_the_cash_are_those_of_a_run():
+    """Units are beyond floats, or 0."""
+    bars, grid = plain.random_bars(5, 80), BUILT_IN["momentum"]
+    hold_to_single_runs(bars * 1e298, "momentum", grid, metrics=FEW, fees=0.001, cash=1e-30)
+    with pytest.raises(PricesError, match="left the range of floats"):
+        everything(trials_of(bars * 1e-306, "momentum", grid, metrics=FEW))
 
 
 # ---- portions and threads --------------------------------------------------------------------------------------------
