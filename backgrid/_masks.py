@@ -180,13 +180,12 @@ def _from_first(mask):
 
 @inlined
 def changes_of(signal, n_bars, bars, positions):
-    """Of the first n_bars those on which the position changes, and the position from there on.
+    """Bars on which the position changes, and the position from there on.
 
     signal     uint64[3, n_words]  bars on which the position is 1, is -1, is known
-    bars       int64[bars of the signal + 1]  filled from the start, with what is left out in the end, too
-    positions  int64[bars of the signal + 1]  the same
+    bars       int64[n_bars + 1], positions  int64[n_bars + 1]: filled from the start
 
-    Returns how many there are, and whether the position is -1 on any bar of the signal.
+    Returns how many there are, and whether the position is -1 on any bar.
     """
     n = 0
     carry_up = carry_down = short = NO
@@ -200,6 +199,6 @@ def changes_of(signal, n_bars, bars, positions):
             positions[n] = np.int64((up >> place) & ONE) - np.int64((down >> place) & ONE)
             n += 1
             turned &= turned - ONE
-    while n > 0 and bars[n - 1] >= n_bars:
+    while n > 0 and bars[n - 1] >= n_bars:  # beyond the last bar of the last word
         n -= 1
     return n, short != NO

@@ -212,7 +212,7 @@ def sweep(program, rows, lines, prices, table, shift, account, metrics, state):
             compare(lines, rows[k, 0], rows[k, 1], stack[0, 0])
         else:
             evaluate(program, rows[k], lines, stack)
-        n, short = changes_of(stack[0], n_bars - account.lag, bars, positions)
+        n, short = changes_of(stack[0], n_bars, bars, positions)
         if n == 0 and not any_known(program, rows[k], lines, stack):
             state[k] = REFUSED
         else:
@@ -225,7 +225,7 @@ def sweep_positions(targets, prices, table, shift, account, metrics, state):
     n_bars = prices.close.size
     bars, positions = np.empty(n_bars + 2, np.int64), np.empty(n_bars + 2, np.int64)
     for k in range(targets.shape[0]):
-        n, short = _changes_of_positions(targets[k], n_bars - account.lag, bars, positions)
+        n, short = _changes_of_positions(targets[k], bars, positions)
         if n < 0:
             state[k] = AGAIN
         else:
@@ -233,7 +233,7 @@ def sweep_positions(targets, prices, table, shift, account, metrics, state):
 
 
 @inlined
-def _changes_of_positions(target, n_bars, bars, positions):
+def _changes_of_positions(target, bars, positions):
     """As `changes_of`; -1 for other positions than -1, 0 and 1."""
     n, before, short = 0, 0.0, False
     for t in range(target.size):
@@ -244,14 +244,14 @@ def _changes_of_positions(target, n_bars, bars, positions):
             bars[n], positions[n] = t, int(before)
             n += 1
             short |= before < 0.0
-    while n > 0 and bars[n - 1] >= n_bars:
-        n -= 1
     return n, short
 
 
 @inlined
 def _measure(bars, positions, n, short, prices, table, shift, account, metrics):
-    """Metrics of one line of changes, all filled before the end; AGAIN where it has to be simulated bar by bar."""
+    """Metrics of one line of changes; AGAIN where it has to be simulated bar by bar."""
+    while n > 0 and bars[n - 1] + account.lag >= prices.close.size:
+        n -= 1
     if n > 0 and bars[0] + account.lag == 0:
         return AGAIN
     if metrics.size > len(FEW):
@@ -263,7 +263,7 @@ def _measure(bars, positions, n, short, prices, table, shift, account, metrics):
 
 @inlined
 def _trade(bars, positions, n, prices, table, shift, account, metrics, measure):
-    """The same by one of the functions that measure; sums that it does not ask for are not computed."""
+    """The same of changes that are filled, by a function that measures; what it does not ask for is not computed."""
     close, n_bars = prices.close, prices.close.size
     money, held, worth = account.cash, 0.0, account.cash
     path = Path(0.0, 0.0, 0.0, 0.0, 0.0, account.cash, 0.0)

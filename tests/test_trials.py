@@ -205,6 +205,12 @@ def spread(state, of_done):
     return state, values
 
 
+def minutes_of(close):
+    """Bars of a minute that begin and end at these closes."""
+    index = pd.date_range("2024-01-01", periods=len(close), freq="min", name="Date")
+    return pd.DataFrame(dict.fromkeys(("Open", "High", "Low", "Close"), close), index)
+
+
 def hold_to_single_runs(prices, strategy, grid, *, metrics=None, tolerance=1e-12, **given):
     """Each combination against `run_backtest`, refused ones too; the four and all core metrics, unless told which."""
     made = [
@@ -266,9 +272,9 @@ def test_minutes_of_a_calm_price_differ_by_the_rounding_of_the_account():
     for seed in range(20):
         moves = np.random.default_rng(seed).normal(0.0, 1e-4, 2000)
         close = 1.1 * np.exp(np.cumsum(moves)).round(7)
-        index = pd.date_range("2024-01-01", periods=2000, freq="min", name="Date")
-        bars = pd.DataFrame(dict.fromkeys(("Open", "High", "Low", "Close"), close), index)
-        hold_to_single_runs(bars, "ma_crossover", {"fast_window": [5], "slow_window": [20]}, tolerance=1e-10)
+        hold_to_single_runs(
+            minutes_of(close), "ma_crossover", {"fast_window": [5], "slow_window": [20]}, tolerance=1e-10
+        )
 
 
 def test_costs_do_not_hide_that_a_price_is_calm():
@@ -495,8 +501,7 @@ def test_a_really_long_series():
     """20,000 minutes."""
     rng = np.random.default_rng(1)
     close = 100.0 * np.exp(np.cumsum(rng.normal(0.0, 0.001, 20_000)))
-    index = pd.date_range("2024-01-01", periods=20_000, freq="min", name="Date")
-    bars = pd.DataFrame(dict.fromkeys(("Open", "High", "Low", "Close"), close), index)
+    bars = minutes_of(close)
     grid = {"fast_window": [5, 50], "slow_window": [20, 1000]}
     assert hold_to_single_runs(bars, "ma_crossover", grid, fees=0.0001).shift == 3
     assert hold_to_single_runs(bars, long_short, {"fast": [50], "slow": [1000]}).shift == 3
@@ -510,17 +515,12 @@ def in_turn(prices, *, level=0.5):
     return above(prices["Turn"], level)
 
 
-def bars_of(close, turn):
-    index = pd.date_range("2024-01-01", periods=len(close), freq="min", name="Date")
-    return pd.DataFrame(dict.fromkeys(("Open", "High", "Low", "Close"), close), index).assign(Turn=turn)
-
-
 @pytest.mark.parametrize("n_bars", [_sweep.MANY, trials.BLOCKS_FROM - 1])
 def test_thousands_of_trades_lose_no_digits(n_bars):
     """Bought and sold on every second bar, at two prices: what is rounded alike each time would add up."""
     turn, moves = np.arange(n_bars) % 2, np.zeros(n_bars)
     moves[[11, 13]] = 0.2, -0.2
-    bars = bars_of(66.2 * np.exp(np.cumsum(moves)), turn)
+    bars = minutes_of(66.2 * np.exp(np.cumsum(moves)))
     for share in (turn, 1 - turn):
         bars["Turn"] = share
         made = hold_to_single_runs(bars, in_turn, {"level": [0.5]}, metrics=FEW, fees=0.00000134, fill="next_close")
@@ -532,7 +532,7 @@ def test_a_trade_that_breaks_even_changes_no_bit():
     close, turn = np.repeat([100.1, 133.7], 50), np.zeros(100)
     for start, end in ((3, 7), (20, 33), (40, 60), (71, 72), (80, 95)):
         turn[start:end] = 1.0
-    made = trials_of(bars_of(close, turn), in_turn, {"level": [0.5]}, metrics=FEW)
+    made = trials_of(minutes_of(close).assign(Turn=turn), in_turn, {"level": [0.5]}, metrics=FEW)
     total, _, deepest, n_trades = everything(made)[1][0]
     assert (total, deepest, n_trades) == (133.7 / 100.1 - 1.0, 0.0, 5.0)
 
@@ -552,7 +552,7 @@ def test_a_decision_that_is_never_filled_changes_no_bit():
 
     turn = np.random.default_rng(3).integers(0, 2, 100).astype(float)
     turn[-1] = -1.0
-    bars = bars_of(plain.random_bars(5, 100)["Close"].to_numpy(), turn)
+    bars = minutes_of(plain.random_bars(5, 100)["Close"].to_numpy()).assign(Turn=turn)
     hold_to_single_runs(bars, either_way, {"level": [0.5]}, fees=0.001)
     job = job_of(bars, either_way, {"level": [0.5]}, metrics=FEW, fees=0.001)
     same_bits(everything(Trials(job)), everything(Trials(job._replace(why_called="to see what it gives"))))
