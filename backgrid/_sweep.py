@@ -107,10 +107,8 @@ def stretches(close, cash_return, shift, few):
         group = 2**level
         for start in range(0, n_blocks, group):
             middle = min(start + group // 2, n_blocks)
-            for block in range(middle - 1, start - 1, -1):
-                _join(table, level, block, 0, block, level, block + 1 if block + 1 < middle else n_blocks)
-            for block in range(middle, min(start + group, n_blocks)):
-                _join(table, level, block, level, block - 1 if block > middle else n_blocks, 0, block)
+            _accumulate(table, level, middle - 1, start - 1, -1)
+            _accumulate(table, level, middle, min(start + group, n_blocks), 1)
     return table
 
 
@@ -131,14 +129,19 @@ def _lengthen(table, block, price, before, cash_return):
 
 
 @inlined
-def _join(table, level, block, level_a, a, level_b, b):
-    """Make the record of a block that of two stretches, one after the other."""
-    high, across = table[level_a, a, HIGH], table[level_b, b, LOW] / table[level_a, a, HIGH] - 1.0
-    table[level, block, FALL] = min(across, min(table[level_a, a, FALL], table[level_b, b, FALL]))
-    table[level, block, HIGH] = max(high, table[level_b, b, HIGH])
-    table[level, block, LOW] = min(table[level_a, a, LOW], table[level_b, b, LOW])
-    for k in range(R, table.shape[2]):
-        table[level, block, k] = table[level_a, a, k] + table[level_b, b, k]
+def _accumulate(table, level, first, end, step):
+    """Records of the stretches between block `first` and each one before `end`: forwards, or backwards by step -1."""
+    high, low, fall, r, r2, r3, r4, loss2 = 0.0, np.inf, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    for block in range(first, end, step):
+        highest, lowest = table[0, block, HIGH], table[0, block, LOW]
+        across = (lowest / high if step > 0 else low / highest) - 1.0
+        high, low, fall = max(high, highest), min(low, lowest), min(across, min(fall, table[0, block, FALL]))
+        r, r2 = r + table[0, block, R], r2 + table[0, block, R2]
+        table[level, block, HIGH], table[level, block, LOW], table[level, block, FALL] = high, low, fall
+        table[level, block, R], table[level, block, R2] = r, r2
+        if table.shape[2] > R3:
+            r3, r4, loss2 = r3 + table[0, block, R3], r4 + table[0, block, R4], loss2 + table[0, block, LOSS2]
+            table[level, block, R3], table[level, block, R4], table[level, block, LOSS2] = r3, r4, loss2
 
 
 # ---- from changes to metrics -----------------------------------------------------------------------------------------

@@ -635,10 +635,9 @@ def _result(trials: Trials, found: list[Batch], state: np.ndarray, excluded: np.
         raise ParameterError(why_none(job, None if excluded.all() else int((state == REFUSED).argmax())))
     done, values = _in_order(found)
     codes = job.space.codes(done)
-    metrics = pd.DataFrame(values, index=_index(job.space, codes), columns=labels(job.metrics), copy=False)
-    for place, name in enumerate(job.metrics):
-        if METRICS[name].unit == "count" and not np.isnan(values[:, place]).any():
-            metrics.isetitem(place, values[:, place].astype(np.int64))
+    columns = dict(enumerate(map(_column, job.metrics, values.T)))
+    metrics = pd.DataFrame(columns, index=_index(job.space, codes), copy=False)
+    metrics.columns = labels(job.metrics)
     return GridResult(
         strategy=function_name(job.strategy),
         symbol=symbol_of(job),
@@ -652,6 +651,12 @@ def _result(trials: Trials, found: list[Batch], state: np.ndarray, excluded: np.
         trials=trials,
         codes=codes,
     )
+
+
+def _column(name: str, values: np.ndarray) -> np.ndarray:
+    """Values of a metric, counts as whole numbers where none is missing."""
+    whole = METRICS[name].unit == "count" and not np.isnan(values).any()
+    return values.astype(np.int64) if whole else values
 
 
 def _in_order(batches: list[Batch]) -> tuple[np.ndarray, np.ndarray]:

@@ -440,6 +440,7 @@ class _Memory(NamedTuple):
     """Indicators computed so far, of bars whose columns lie at these addresses; so many at most."""
 
     bars: pd.DataFrame
+    names: Iterator[str]  # of columns that are not looked at yet
     columns: dict[int, np.ndarray]
     computed: dict[tuple, Any]
     most: int
@@ -454,8 +455,8 @@ def remembering(bars: pd.DataFrame, most: int) -> Iterator[None]:
 
     most  indicators that are kept at a time
     """
-    columns = [bars[name].to_numpy() for name in bars.columns]
-    token = _memory.set(_Memory(bars, {_address(column): column for column in columns}, {}, most))
+    names = sorted(bars.columns, key=lambda name: name != "Close")  # which mostly is the only one that is asked for
+    token = _memory.set(_Memory(bars, iter(names), {}, {}, most))
     try:
         yield
     finally:
@@ -522,6 +523,9 @@ def _place(memory: _Memory, values: Any) -> tuple | None:
         return None if None in places else tuple(places)
     array = values if isinstance(values, np.ndarray) else values.to_numpy()
     address = _address(array)
+    while address not in memory.columns and (name := next(memory.names, None)) is not None:
+        found = memory.bars[name].to_numpy()
+        memory.columns[_address(found)] = found
     column = memory.columns.get(address)
     if column is None or (array.shape, array.strides, array.dtype) != (column.shape, column.strides, column.dtype):
         return None

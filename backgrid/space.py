@@ -68,9 +68,10 @@ class Space(NamedTuple):
         if not self.names:
             return np.zeros((numbers.size, 0), dtype=np.int64)
         codes, rest = np.empty((numbers.size, len(self.names)), dtype=np.int64), numbers
-        for k, n in reversed(list(enumerate(self.shape))):
-            whole = rest // n  # which NumPy does many at once, unlike divmod
-            codes[:, k], rest = rest - n * whole, whole
+        for k in range(len(self.names) - 1, 0, -1):
+            whole = rest // len(self.values[k])  # which NumPy does many at once, unlike divmod
+            codes[:, k], rest = rest - len(self.values[k]) * whole, whole
+        codes[:, 0] = rest
         return codes
 
     def params(self, code: Sequence[int]) -> dict[str, Any]:

@@ -478,11 +478,12 @@ def computed(monkeypatch):
     return counts
 
 
-def test_the_same_line_is_computed_once(computed):
-    bars = plain.random_bars(3, N_BARS)
+@pytest.mark.parametrize("column", ["Open", "Close", "Volume"])
+def test_the_same_line_is_computed_once(computed, column):
+    bars = plain.random_bars(3, N_BARS).assign(Volume=1.0)
     with remembering(bars, 100):
         for _ in range(5):
-            sma(bars.copy(deep=False)["Close"], 3)
+            sma(bars.copy(deep=False)[column], 3)
     assert computed["sma"] == 1
     sma(bars["Close"], 3)
     sma(bars["Close"], 3)
