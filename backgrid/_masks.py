@@ -5,12 +5,22 @@ from typing import NamedTuple
 import numpy as np
 
 from backgrid._kernels import compiled, inlined
-from backgrid._words import WORD, trailing_zeros, word_above, word_equal, word_highest, word_lowest
+from backgrid._words import (
+    WORD,
+    any_equal,
+    count_ones,
+    trailing_zeros,
+    word_above,
+    word_equal,
+    word_highest,
+    word_lowest,
+)
 from backgrid.lines import ABOVE, AND, CROSSED, LATCH, MINUS, NOT, OR
 
 LAST = np.uint64(63)  # bit of a word
 NO, YES, ONE = np.uint64(0), np.uint64(2**64 - 1), np.uint64(1)
 BITS = ONE << np.arange(64, dtype=np.uint64)
+STEP = 4  # changes that are written at once
 ALIGNED = 64  # bytes that are read at once, twice if they do not begin at a multiple of so many
 
 
@@ -69,7 +79,7 @@ def compare(lines, left, right, above):
             above[word] = NO
         else:
             found = word_above(a, b, word * WORD)
-            if word_equal(a, b, word * WORD):
+            if any_equal(a, b, word * WORD):
                 found = _above(lines.values[left], lines.values[right], word)
             above[word] = found
 
@@ -179,11 +189,11 @@ def _from_first(mask):
 
 
 @inlined
-def changes_of(signal, n_bars, bars, positions):
-    """Bars on which the position changes, and the position from there on.
+def changes_of(signal, n_bars, bars):
+    """Bars on which the position changes.
 
-    signal     uint64[3, n_words]  bars on which the position is 1, is -1, is known
-    bars       int64[n_bars + 1], positions  int64[n_bars + 1]: filled from the start
+    signal  uint64[3, n_words]  bars on which the position is 1, is -1, is known
+    bars    int64[n_bars + 1 + STEP], filled from the start; what is behind them is overwritten
 
     Returns how many there are, and whether the position is -1 on any bar.
     """
@@ -193,12 +203,22 @@ def changes_of(signal, n_bars, bars, positions):
         up, down = signal[0, w], signal[1, w]
         turned = (up ^ ((up << ONE) | carry_up)) | (down ^ ((down << ONE) | carry_down))
         carry_up, carry_down, short = up >> LAST, down >> LAST, short | down
-        while turned != NO:
-            place = trailing_zeros(turned)
-            bars[n] = w * WORD + np.int64(place)
-            positions[n] = np.int64((up >> place) & ONE) - np.int64((down >> place) & ONE)
-            n += 1
-            turned &= turned - ONE
+        k, n = n, n + count_ones(turned)
+        while True:  # STEP at a time, since how many there are cannot be foretold
+            for i in range(STEP):
+                bars[k + i] = w * WORD + np.int64(trailing_zeros(turned))
+                turned &= turned - ONE
+            k += STEP
+            if turned == NO:
+                break
     while n > 0 and bars[n - 1] >= n_bars:  # beyond the last bar of the last word
         n -= 1
     return n, short != NO
+
+
+@inlined
+def positions_on(signal, bars, n, positions):
+    """Fill the positions, int64[n_bars + 1], on the first n of these bars."""
+    for k in range(n):
+        word, bit = bars[k] // WORD, BITS[bars[k] % WORD]
+        positions[k] = np.int64(signal[0, word] & bit != NO) - np.int64(signal[1, word] & bit != NO)

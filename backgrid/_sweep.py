@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from backgrid._kernels import FILL_BAR, FILL_FEE, FILL_PRICE, FILL_UNITS, OPEN, compiled, inlined, pair_trades, simulate
-from backgrid._masks import BITS, any_known, changes_of, compare, evaluate
+from backgrid._masks import BITS, STEP, any_known, changes_of, compare, evaluate, positions_on
 from backgrid._sums import drawdowns, moments
 from backgrid._words import WORD, leading_zeros
 from backgrid.lines import ABOVE
@@ -209,13 +209,15 @@ def sweep(program, rows, lines, prices, table, shift, account, metrics, state):
     for k in range(program.shape[0]):
         depth += program[k, 0] == ABOVE
     stack = np.zeros((depth, 3, n_bars // WORD + 1), np.uint64)
-    bars, positions = np.empty(n_bars + 2, np.int64), np.empty(n_bars + 2, np.int64)
+    bars, positions = np.empty(n_bars + 1 + STEP, np.int64), np.empty(n_bars + 1, np.int64)
     for k in range(rows.shape[0]):
         if program.shape[0] == 1:
             compare(lines, rows[k, 0], rows[k, 1], stack[0, 0])
         else:
             evaluate(program, rows[k], lines, stack)
-        n, short = changes_of(stack[0], n_bars, bars, positions)
+        n, short = changes_of(stack[0], n_bars, bars)
+        if not _may_grow(n, short, prices, metrics[k]):
+            positions_on(stack[0], bars, n, positions)
         if n == 0 and not any_known(program, rows[k], lines, stack):
             state[k] = REFUSED
         else:
@@ -257,11 +259,17 @@ def _measure(bars, positions, n, short, prices, table, shift, account, metrics):
         n -= 1
     if n > 0 and bars[0] + account.lag == 0:
         return AGAIN
-    if metrics.size > len(FEW):
-        return _trade(bars, positions, n, prices, table, shift, account, metrics, core_metrics)
-    if short or n > MANY or prices.deals.size == 0:
+    if _may_grow(n, short, prices, metrics):
+        return _grow(bars, n, prices, table, account, metrics)
+    if metrics.size == len(FEW):
         return _trade(bars, positions, n, prices, table, shift, account, metrics, few_metrics)
-    return _grow(bars, n, prices, table, account, metrics)
+    return _trade(bars, positions, n, prices, table, shift, account, metrics, core_metrics)
+
+
+@inlined
+def _may_grow(n, short, prices, metrics):
+    """Whether the metrics are FEW, of an account that is never short and has deals to grow by: no need of positions."""
+    return metrics.size == len(FEW) and not short and n <= MANY and prices.deals.size > 0
 
 
 @inlined
@@ -351,9 +359,10 @@ def _grow(bars, n, prices, table, account, metrics):
     n_bars, deals, money, peak = prices.close.size, prices.deals, account.cash, account.cash
     r = r2 = deepest = 0.0
     bars[n] = n_bars - account.lag
-    for k in range(0, n, 2):
-        start, end = bars[k] + account.lag, bars[k + 1] + account.lag
-        paid, bought, sold = deals[start, PAID], deals[start, BOUGHT], deals[end, SOLD]
+    for k in range(0, n, 2):  # places that are unsigned are not asked whether they count from the end
+        start, end = bars[np.uint64(k)] + account.lag, bars[np.uint64(k + 1)] + account.lag
+        entry, leave = np.uint64(start), np.uint64(end)
+        paid, bought, sold = deals[entry, PAID], deals[entry, BOUGHT], deals[leave, SOLD]
         lowest = highest = money * (1.0 + bought)
         peak = max(peak, highest)
         if end > start + 1:
@@ -364,7 +373,7 @@ def _grow(bars, n, prices, table, account, metrics):
             r += table[level, a, R] + table[level, b, R]
             r2 += table[level, a, R2] + table[level, b, R2]
         deepest = min(deepest, lowest / peak - 1.0)
-        money *= deals[end, GOT] / paid
+        money *= deals[leave, GOT] / paid
         peak = max(peak, max(highest, money))
         deepest = min(deepest, money / peak - 1.0)
         r += bought + sold
@@ -449,7 +458,8 @@ def _jump(path, held, table, low, high):
 @inlined
 def _entries(table, low, high):
     """Level and places of the two entries of the table that tell the blocks low..high."""
-    return WORD - leading_zeros(low ^ high), low, high if high > low else table.shape[1] - 1
+    last = high if high > low else table.shape[1] - 1
+    return np.uint64(WORD - leading_zeros(low ^ high)), np.uint64(low), np.uint64(last)
 
 
 @inlined

@@ -1,5 +1,7 @@
 """What compiled code does with 64 bars at a time, in a few instructions; as Python the same functions are plain."""
 
+import functools
+
 import numpy as np
 from llvmlite import ir
 from numba import types
@@ -19,6 +21,11 @@ def word_equal(left, right, bar):
     return _word(left[bar : bar + WORD] == right[bar : bar + WORD])
 
 
+def any_equal(left, right, bar):
+    """Whether two lines are equal on any of the 64 bars from `bar` on."""
+    return np.any(left[bar : bar + WORD] == right[bar : bar + WORD])
+
+
 def word_lowest(line, bar):
     """The lowest value on the 64 bars from `bar` on, none of which is NaN."""
     return line[bar : bar + WORD].min()
@@ -35,8 +42,13 @@ def leading_zeros(number):
 
 
 def trailing_zeros(word):
-    """Zeros after the last bit that is set."""
-    return np.uint64((int(word) & -int(word)).bit_length() - 1)
+    """Zeros after the last bit that is set, of 64."""
+    return np.uint64((int(word) & -int(word)).bit_length() - 1 if word else WORD)
+
+
+def count_ones(word):
+    """Bits that are set."""
+    return int(word).bit_count()
 
 
 def _word(flags):
@@ -68,6 +80,25 @@ def _compare(plain, sign):
     overload(plain)(lambda left, right, bar: lambda left, right, bar: compared(left, right, bar))  # type: ignore[call-arg]
 
 
+@intrinsic
+def _any_equal(_, left, right, bar):
+    """A quarter of the bars at a time: nobody needs the word."""
+
+    def generate(context, builder, _, given):
+        sides = (_load(context, builder, left, line, given[2]) for line in given[:2])
+        flags, kind = builder.fcmp_ordered("==", *sides), ir.IntType(WORD // 4)
+        quarters = [_part(builder, flags, range(start, start + WORD // 4)) for start in range(0, WORD, WORD // 4)]
+        found = functools.reduce(builder.or_, quarters)
+        return builder.icmp_unsigned("!=", builder.bitcast(found, kind), kind(0))
+
+    return types.boolean(left, right, types.intp), generate
+
+
+@intrinsic
+def _count_ones(_, word):
+    return types.int64(word), lambda context, builder, _, given: builder.ctpop(*given)
+
+
 def _choose(plain, sign):
     """Have compiled code choose one of 64 values for a function: the one half or the other, six times."""
 
@@ -92,7 +123,9 @@ def _part(builder, values, places):
 
 _compare(word_above, ">")
 _compare(word_equal, "==")
+overload(any_equal)(lambda left, right, bar: lambda left, right, bar: _any_equal(left, right, bar))  # type: ignore[call-arg]
 _choose(word_lowest, "<")
 _choose(word_highest, ">")
 overload(leading_zeros)(lambda number: lambda number: numbers.leading_zeros(number))  # type: ignore[call-arg]
 overload(trailing_zeros)(lambda word: lambda word: numbers.trailing_zeros(word))  # type: ignore[call-arg]
+overload(count_ones)(lambda word: lambda word: _count_ones(word))  # type: ignore[call-arg]

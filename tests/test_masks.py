@@ -192,9 +192,10 @@ def test_a_rule_is_the_signal_that_the_same_functions_make_of_series(rule, seed,
 def test_a_rule_turns_at_most_once_beyond_the_last_bar(rule, seed, n_bars):
     """The buffers of a sweep have room for no more."""
     signal = evaluated(rule, holed_lines(seed, N_LINES, n_bars))
-    bars, positions = np.full(n_bars + 80, -7), np.full(n_bars + 80, -7)
-    n, _ = _masks.changes_of(signal, n_bars, bars, positions)
-    assert n <= n_bars and (bars[n_bars + 2 :] == -7).all() and (positions[n_bars + 2 :] == -7).all()
+    room = n_bars + 1 + _masks.STEP
+    bars = np.full(room + 80, -7)
+    n, _ = _masks.changes_of(signal, n_bars, bars)
+    assert n <= n_bars and (bars[room:] == -7).all()
 
 
 def test_a_latch_holds_from_an_entry_to_an_exit_across_words():
@@ -214,8 +215,9 @@ def changes_in(positions, n_bars=None):
     """What the kernel finds in the masks of these positions."""
     n_bars = len(positions) if n_bars is None else n_bars
     signal = np.array([words_of(positions == 1), words_of(positions == -1), words_of(positions == positions)])
-    bars, turned = np.empty(len(positions) + 2, np.int64), np.empty(len(positions) + 2, np.int64)
-    n, short = _masks.changes_of(signal, n_bars, bars, turned)
+    bars, turned = np.empty(len(positions) + 1 + _masks.STEP, np.int64), np.empty(len(positions) + 1, np.int64)
+    n, short = _masks.changes_of(signal, n_bars, bars)
+    _masks.positions_on(signal, bars, n, turned)
     assert short == (positions == -1).any()
     return list(zip(bars[:n].tolist(), turned[:n].tolist(), strict=True))
 
