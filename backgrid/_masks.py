@@ -30,14 +30,14 @@ class Table(NamedTuple):
     values: np.ndarray  # float64[n_lines, n_bars]
     rounded: np.ndarray  # float32[n_lines, 64 n_words]  NaN after the last bar; where two differ, so do their lines
     known: np.ndarray  # uint64[n_lines, n_words]  bars on which a line is not NaN
-    ranges: np.ndarray  # float64[n_lines, n_words, 2]  lowest and highest in a word of bars, NaN where one is NaN
+    ranges: np.ndarray  # float32[n_lines, n_words, 2]  lowest and highest in a word of bars, NaN where one is NaN
 
 
 def table_of(lines):
     """Lines, float64[n_lines, n_bars], ready to be compared."""
     n_lines, n_words = len(lines), lines.shape[1] // WORD + 1
     rounded = _aligned_float32(n_lines * n_words * WORD).reshape(n_lines, -1)
-    known, ranges = np.empty((n_lines, n_words), np.uint64), np.empty((n_lines, n_words, 2))
+    known, ranges = np.empty((n_lines, n_words), np.uint64), np.empty((n_lines, n_words, 2), np.float32)
     _look_at(lines, rounded, known, ranges)
     return Table(lines, rounded, known, ranges)
 
@@ -59,9 +59,9 @@ def _look_at(lines, rounded, known, ranges):
         rounded[k, n_bars:] = np.nan
         for word in range(known.shape[1]):
             known[k, word] = word_equal(rounded[k], rounded[k], word * WORD)
-            low = high = np.nan
+            low = high = np.float32(np.nan)
             if known[k, word] == YES:
-                low, high = word_lowest(lines[k], word * WORD), word_highest(lines[k], word * WORD)
+                low, high = word_lowest(rounded[k], word * WORD), word_highest(rounded[k], word * WORD)
             ranges[k, word, 0], ranges[k, word, 1] = low, high
 
 
@@ -75,7 +75,7 @@ def compare(lines, left, right, above):
     for word in range(above.size):
         if low[word, 0] > high[word, 1]:
             above[word] = YES
-        elif low[word, 1] <= high[word, 0]:
+        elif low[word, 1] < high[word, 0]:
             above[word] = NO
         else:
             found = word_above(a, b, word * WORD)
