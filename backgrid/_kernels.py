@@ -7,11 +7,13 @@ folder (NUMBA_CACHE_DIR overrides), each file replaced atomically: a new process
 import hashlib
 import warnings
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
+from numba import njit, types
+from numba.extending import intrinsic, overload
 
 SOURCES = hashlib.sha256(b"".join(map(Path.read_bytes, sorted(Path(__file__).parent.glob("_*.py"))))).hexdigest()
 NEXT_OPEN, CLOSE, NEXT_CLOSE = 0, 1, 2
@@ -131,15 +133,23 @@ def _two_sum(a, b):
 
 @compiled
 def _divide(high, low, divisor):
-    """(high + low) / divisor, rounded once; the remainder of a first quotient is computed exactly (Dekker)."""
+    """(high + low) / divisor, rounded once: what a first quotient leaves is computed exactly."""
     inverse = 1.0 / divisor
     quotient = high * inverse
-    scaled = 134217729.0 * quotient  # 2**27 + 1 splits 53 bits in two halves
-    upper = scaled - (scaled - quotient)
-    lower = quotient - upper
-    product = quotient * divisor
-    error = (upper * divisor - product) + lower * divisor
-    return quotient + ((high - product) - error + low) * inverse
+    return quotient + (fused(-quotient, divisor, high) + low) * inverse
+
+
+def fused(a, b, c):
+    """a * b + c of finite floats, rounded once."""
+    return float(Fraction(a) * Fraction(b) + Fraction(c))
+
+
+@intrinsic
+def _fused(_, a, b, c):
+    return types.float64(*[types.float64] * 3), lambda context, builder, _, given: builder.fma(*given)
+
+
+overload(fused)(lambda a, b, c: lambda a, b, c: _fused(a, b, c))  # type: ignore[call-arg]
 
 
 @compiled

@@ -92,7 +92,7 @@ def assert_same(given, expected):
 # ---- the moving average ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("constant", CONSTANTS)
+@pytest.mark.parametrize("constant", [*CONSTANTS, 5e305])
 def test_mean_of_a_constant_is_the_constant_for_every_window(constant):
     values = np.full(300, constant)
     for window in range(1, 301):
