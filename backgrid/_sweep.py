@@ -319,14 +319,14 @@ def _trade(bars, positions, n, prices, table, shift, account, metrics, measure):
             traded += abs(held) * paid / worth
             n_trades += 1
         path = _add(path, worth, money + held * close[bar], account.cash_return)
-    n, mean = n_bars - 1, path.r / (n_bars - 1)
+    n, mean, growth = n_bars - 1, path.r / (n_bars - 1), worth / account.cash
     square, flat_loss = path.r2 - n * mean * mean, min(-account.cash_return, 0.0)
-    if not _is_sound(path.r2, square, path.deepest, n_bars, n_trades):
+    if not _is_sound(growth, path.r2, square, path.deepest, n_bars, n_trades):
         return AGAIN
     measure(
         Sums(
             n_bars,
-            worth / account.cash,
+            growth,
             mean,
             square,
             path.r3 - 3.0 * mean * path.r2 + 2.0 * n * mean**3,
@@ -378,20 +378,20 @@ def _grow(bars, n, prices, table, account, metrics):
         deepest = min(deepest, money / peak - 1.0)
         r += bought + sold
         r2 += bought * bought + sold * sold
-    n_trades, mean = (n + 1) // 2, r / (n_bars - 1)
+    n_trades, mean, growth = (n + 1) // 2, r / (n_bars - 1), money / account.cash
     square = r2 - (n_bars - 1) * mean * mean
-    if not _is_sound(r2, square, deepest, n_bars, n_trades):
+    if not _is_sound(growth, r2, square, deepest, n_bars, n_trades):
         return AGAIN
-    grown = Grown(n_bars, money / account.cash, mean, square, n_trades > 0, deepest, n_trades)
+    grown = Grown(n_bars, growth, mean, square, n_trades > 0, deepest, n_trades)
     few_metrics(grown, account, metrics)
     return DONE
 
 
 @inlined
-def _is_sound(r2, square, deepest, n_bars, n_trades):
-    """Whether sums have kept their digits, and the account is more than a rounding error."""
+def _is_sound(growth, r2, square, deepest, n_bars, n_trades):
+    """Whether sums have kept their digits, and the account is a float that is more than a rounding error."""
     varies = square > STEADY * r2 and r2 > CALM * (n_bars - 1)
-    return deepest >= RUIN and (n_trades == 0 or varies)
+    return growth < np.inf and deepest >= RUIN and (n_trades == 0 or varies)
 
 
 @inlined

@@ -610,6 +610,8 @@ def _tried(
         state[batch.numbers] = batch.state
 
     def left(numbers: np.ndarray) -> np.ndarray:
+        if asked.where is None and not kept:
+            return numbers
         wanted = asked.chosen(numbers)
         excluded[numbers] = ~wanted
         return numbers[wanted & (state[numbers] == UNTRIED)]

@@ -429,8 +429,8 @@ def refuse_unless_below(low: Any, high: Any) -> None:
     axis = low if isinstance(low, Axis) else high
     lower, upper = (side.numbers() if isinstance(side, Axis) else side for side in (low, high))
     bad = lower >= upper
-    if np.any(bad):
-        axis.refused.append(np.asarray(bad))
+    if bad.any():
+        axis.refused.append(bad)
 
 
 # ---- what is called for each combination -----------------------------------------------------------------------------

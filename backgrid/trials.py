@@ -162,8 +162,6 @@ class Trials:
         evaluated = self._if_traced(codes, self._fuse) if self.fused else None
         state, values = evaluated or self._simulate(codes)
         names, known = self.job.metrics, self.computed
-        if not np.isfinite(values[:, known.index("total_return")]).all():
-            raise PricesError("the account left the range of floats: prices or cash are too large or too small")
         return state, values if names == known else values[:, [known.index(name) for name in names]]
 
     def targets(self, codes: np.ndarray) -> Evaluated:
@@ -239,12 +237,14 @@ class Trials:
             _sweep.sweep(traced.program, rows[part], traced.lines, *self.fast, values[part], told[part])
 
         self._in_threads(sweep, allowed.size)
-        again = np.flatnonzero(told == AGAIN)
-        for places in self._chunks(again):
-            _, targets = self._positions(traced, codes[allowed[places]])
-            values[places] = self._bar_by_bar(targets)
-        told[again] = DONE
-        return self._spread(allowed, told, len(codes)), values if (told == DONE).all() else values[told == DONE]
+        if (told != DONE).any():
+            again = np.flatnonzero(told == AGAIN)
+            for places in self._chunks(again):
+                _, targets = self._positions(traced, codes[allowed[places]])
+                values[places] = self._bar_by_bar(targets)
+            told[again] = DONE
+            values = values[told == DONE]
+        return self._spread(allowed, told, len(codes)), values
 
     def _positions(self, traced: Traced, codes: np.ndarray) -> Evaluated:
         allowed = np.flatnonzero(~traced.refuses(codes))
@@ -325,6 +325,8 @@ class Trials:
             lambda part: _sweep.simulate_each(targets[part], self.market, self.terms, self.account, values[part]),
             len(targets),
         )
+        if not np.isfinite(values[:, self.computed.index("total_return")]).all():
+            raise PricesError("the account left the range of floats: prices or cash are too large or too small")
         return values
 
     def _called(self, codes: np.ndarray) -> Evaluated:
