@@ -5,6 +5,7 @@ folder (NUMBA_CACHE_DIR overrides), each file replaced atomically: a new process
 """
 
 import hashlib
+import math
 import warnings
 from collections.abc import Callable
 from fractions import Fraction
@@ -140,7 +141,10 @@ def _divide(high, low, divisor):
 
 
 def fused(a, b, c):
-    """a * b + c of finite floats, rounded once."""
+    """a * b + c, rounded once."""
+    a, b, c = map(float, (a, b, c))
+    if not all(map(math.isfinite, (a, b, c))):
+        return a * b + c
     return float(Fraction(a) * Fraction(b) + Fraction(c))
 
 

@@ -216,7 +216,7 @@ def sweep(program, rows, lines, prices, table, shift, account, metrics, state):
         else:
             evaluate(program, rows[k], lines, stack)
         n, short = changes_of(stack[0], n_bars, bars)
-        if not _may_grow(n, short, prices, metrics[k]):
+        if not _may_grow(n, short, prices, metrics[k]):  # nor may fewer of them, of those that are filled
             positions_on(stack[0], bars, n, positions)
         if n == 0 and not any_known(program, rows[k], lines, stack):
             state[k] = REFUSED
@@ -527,7 +527,7 @@ def simulate_each(targets, market, terms, account, metrics):
     for k in range(targets.shape[0]):
         equity, units, fills, _ = _simulate(targets[k], market, terms)
         trades = pair_trades(fills, equity.size - 1, market.close[-1])
-        sums = _sums_of(equity, units, fills, trades, account.cash_return)
+        sums = _sums_of(equity, units, market.close, fills, trades, account.cash_return)
         if metrics.shape[1] == len(FEW):
             few_metrics(sums, account, metrics[k])
         else:
@@ -552,7 +552,7 @@ def _simulate(target, market, terms):
 
 
 @compiled
-def _sums_of(equity, units, fills, trades, cash_return):
+def _sums_of(equity, units, close, fills, trades, cash_return):
     n = equity.size - 1
     returns, total, low, high, loss2, n_held = np.empty(n), 0.0, np.inf, -np.inf, 0.0, 0
     for t in range(n):
@@ -562,7 +562,7 @@ def _sums_of(equity, units, fills, trades, cash_return):
     mean = total / n
     square, cube, fourth = moments(returns, mean)
     for t in range(n + 1):
-        n_held += units[t] != 0.0 and equity[t] > 0.0
+        n_held += equity[t] > 0.0 and units[t] * close[t] / equity[t] != 0.0
     traded = fees = won = lost = 0.0
     for k in range(fills.shape[0]):
         before = equity[max(int(fills[k, FILL_BAR]) - 1, 0)]

@@ -455,7 +455,7 @@ def remembering(bars: pd.DataFrame, most: int) -> Iterator[None]:
 
     most  indicators that are kept at a time
     """
-    names = sorted(bars.columns, key=lambda name: name != "Close")  # which mostly is the only one that is asked for
+    names = sorted(bars.columns, key=lambda name: name != "Close")  # mostly all that is asked for
     token = _memory.set(_Memory(bars, iter(names), {}, {}, most))
     try:
         yield
@@ -520,7 +520,7 @@ def _place(memory: _Memory, values: Any) -> tuple | None:
         return None
     if isinstance(values, pd.DataFrame):
         places = [_place(memory, values[name]) for name in values.columns]
-        return None if None in places else tuple(places)
+        return None if None in places else (*values.columns, *places)
     array = values if isinstance(values, np.ndarray) else values.to_numpy()
     address = _address(array)
     while address not in memory.columns and (name := next(memory.names, None)) is not None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import math
 import os
 import shutil
 import statistics
@@ -14,6 +15,9 @@ import numpy as np
 import pandas as pd
 import plain
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numba import njit
 
 from backgrid import _kernels, portfolio
 from backgrid.result import EXIT_REASONS
@@ -21,6 +25,7 @@ from backgrid.terms import FILLS, SIZINGS, STOPS, columns_of
 
 ROOT = Path(__file__).parents[1]
 REASONS = dict(enumerate(EXIT_REASONS))
+NAN = float("nan")
 CONSTANTS = [100.0, 100.1, 0.1, 1 / 3, 1e-8, 1e8 / 3]
 FREE = {"fees": 0.0, "slippage": 0.0, "fixed_fee": 0.0, "cash": 1000.0, "whole_units": False}
 COSTS = {
@@ -31,6 +36,9 @@ COSTS = {
     "whole_units": {**FREE, "whole_units": True},
     "all": {"fees": 0.002, "slippage": 0.003, "fixed_fee": 5.0, "cash": 5000.0, "whole_units": True},
 }
+
+
+compiled_fused = njit(lambda a, b, c: _kernels.fused(a, b, c))
 
 
 def sma(values, window):
@@ -117,6 +125,16 @@ def test_mean_is_the_exact_mean_rounded_once_even_after_a_spike_has_left_the_win
     values[50] = spike
     exact = [statistics.mean(values[t + 1 - window : t + 1].tolist()) for t in range(window - 1, 120)]
     assert sma(values, window)[window - 1 :].tolist() == exact
+
+
+@given(
+    st.floats(-1e200, 1e200) | st.sampled_from([np.inf, -np.inf, NAN]), st.floats(-1e200, 1e200), st.integers(1, 2**40)
+)
+def test_a_fused_step_is_rounded_once(a, c, divisor):
+    """As it is called, with a whole number of NumPy's; also for what is left of a quotient."""
+    for high in (c, -a * divisor):
+        compiled, plainly = (fused(a, np.int64(divisor), high) for fused in (compiled_fused, _kernels.fused))
+        assert compiled == plainly or (math.isnan(compiled) and math.isnan(plainly))
 
 
 def test_mean_of_a_prefix_is_the_prefix_of_the_means_to_the_bit():

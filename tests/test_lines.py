@@ -546,6 +546,15 @@ def test_prices_with_other_dates_are_other_prices():
         assert sma(bars["Close"].reset_index(drop=True), 3).index.equals(pd.RangeIndex(N_BARS))
 
 
+def test_columns_under_other_names_are_other_prices():
+    bars = plain.random_bars(3, N_BARS)
+    turned = bars.rename(columns={"High": "Low", "Low": "High"})
+    expected = donchian(turned, 3)
+    with remembering(bars, 100):
+        donchian(bars, 3)
+        same(donchian(turned, 3), expected)
+
+
 def test_prices_that_were_changed_are_other_prices():
     bars = plain.random_bars(3, N_BARS)
     with remembering(bars, 100):

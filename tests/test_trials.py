@@ -471,6 +471,35 @@ def test_an_account_beyond_the_range_of_floats_is_an_error(strategy, terms):
         everything(trials_of(bars, strategy, {**BUILT_IN, **OF_LINES, **GENERAL}[strategy], **terms))
 
 
+@pytest.mark.parametrize("metrics", [FEW, CORE], ids=["few", "core"])
+def test_growth_beyond_the_range_of_floats_is_an_error(metrics):
+    """Who is in for the rises only has more than 1e308 times what he began with, and still no more than floats hold."""
+    rises = np.random.default_rng(1).random(3900) < 0.4
+    close = 100.0 * np.exp(np.cumsum(np.where(rises, 0.6, -0.4)))
+    bars = minutes_of(close).assign(Turn=np.append(rises[1:], 0.0))
+
+    def seer(prices, *, level=0.5):
+        return above(prices["Turn"], level)
+
+    with pytest.raises(PricesError, match="left the range of floats"):
+        everything(trials_of(bars, seer, {"level": [0.5, 0.6]}, metrics=metrics, fill="close", cash=1e-140))
+
+
+def test_what_is_worth_nothing_is_no_position():
+    """The last of a float's digits: what is held is worth 0 on some bars."""
+    bars = minutes_of(np.array([0.2, 0.51, 0.7, 0.7, 1.3, 0.23, 0.48, 0.23]))
+
+    def given(prices, *, times=1):
+        return np.array([0.0, 1.0, 1.0, 0.0, 1.0, 1.0, 1.0, 0.0])
+
+    with np.errstate(all="ignore"):
+        single = run_backtest(bars, given, fees=0.5, fill="close", cash=2e-323).metrics["exposure"]
+        swept = everything(
+            trials_of(bars, given, {"times": [1]}, metrics=("exposure",), fees=0.5, fill="close", cash=2e-323)
+        )
+    assert swept[1].tolist() == [[single]] == [[0.375]]
+
+
 # ---- long series -----------------------------------------------------------------------------------------------------
 
 
