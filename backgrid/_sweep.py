@@ -228,7 +228,7 @@ def sweep(program, rows, lines, prices, table, shift, account, metrics, state):
 def sweep_positions(targets, prices, table, shift, account, metrics, state):
     """The same of target positions, float64[n_combinations, n_bars]; AGAIN also where one is not -1, 0 or 1."""
     n_bars = prices.close.size
-    bars, positions = np.empty(n_bars + 2, np.int64), np.empty(n_bars + 2, np.int64)
+    bars, positions = np.empty(n_bars + 1, np.int64), np.empty(n_bars + 1, np.int64)
     for k in range(targets.shape[0]):
         n, short = _changes_of_positions(targets[k], bars, positions)
         if n < 0:
